@@ -1,0 +1,3 @@
+//! From a sealed payload to files: key halves, the seal, the archive, and the sink that receives it.
+
+pub mod sink;

@@ -1,0 +1,109 @@
+//! The TPM as the agent needs it.
+//!
+//! One implementation a world: over the TSS, over raw marshalling, and in memory for tests of the machine.
+
+use crate::secret::Secret;
+use crate::wire::quote::{Digest, HashAlg, PcrMask, PcrValues};
+
+/// A marshalled `TPM2B_PUBLIC` of an RSA-2048 key takes 316 bytes; P-256 takes less.
+pub const MAX_PUBLIC_BYTES: usize = 512;
+
+/// A `TPMS_ATTEST` of a quote, its name and extra data at their largest, stays below this.
+pub const MAX_ATTEST_BYTES: usize = 512;
+
+/// A `TPMT_SIGNATURE` by an RSA-2048 key takes 262 bytes.
+pub const MAX_SIGNATURE_BYTES: usize = 272;
+
+/// A PEM `SubjectPublicKeyInfo` of an RSA-2048 key takes 451 bytes.
+pub const MAX_PEM_BYTES: usize = 512;
+
+/// A credential or a key half that the TPM gives back: at most one SHA-256 digest.
+pub const MAX_CREDENTIAL_BYTES: usize = 32;
+
+/// Who this TPM is. The same TPM gives the same identity at each start; nothing of it is kept on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Endorsement key, marshalled `TPM2B_PUBLIC`.
+    pub ek_public: heapless::Vec<u8, MAX_PUBLIC_BYTES>,
+    /// Attestation key, marshalled `TPM2B_PUBLIC`.
+    pub ak_public: heapless::Vec<u8, MAX_PUBLIC_BYTES>,
+    /// Transport key for key halves, PEM `SubjectPublicKeyInfo` with its final newline: the text whose hash goes into PCR 16.
+    pub transport_pem: heapless::String<MAX_PEM_BYTES>,
+}
+
+/// A quote as the TPM gives it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SignedQuote {
+    /// Marshalled `TPMS_ATTEST`.
+    pub attest: heapless::Vec<u8, MAX_ATTEST_BYTES>,
+    /// Marshalled `TPMT_SIGNATURE`.
+    pub signature: heapless::Vec<u8, MAX_SIGNATURE_BYTES>,
+}
+
+/// Bytes that the TPM decrypted: wiped on drop.
+pub struct Opened {
+    /// The bytes, `len` of them valid.
+    pub bytes: Secret<MAX_CREDENTIAL_BYTES>,
+    /// How many are valid, at most [`MAX_CREDENTIAL_BYTES`].
+    pub len: usize,
+}
+
+/// What the agent asks of a TPM 2.0.
+///
+/// Each call leaves no transient object or session behind, on error too.
+pub trait Tpm {
+    /// What can go wrong; `Display` names the command and the response code, never a secret.
+    type Error: core::fmt::Display + core::fmt::Debug;
+
+    /// Public parts of the keys.
+    fn identity(&self) -> &Identity;
+
+    /// The EK certificate's DER from NV storage into `out`; its length, or `None` if the TPM has none.
+    ///
+    /// # Errors
+    /// The TPM's; a certificate that is larger than `out`.
+    fn ek_certificate(&mut self, out: &mut [u8]) -> Result<Option<usize>, Self::Error>;
+
+    /// `TPM2_ActivateCredential` with EK and AK: `id_object` is a marshalled `TPM2B_ID_OBJECT`, `secret` a marshalled
+    /// `TPM2B_ENCRYPTED_SECRET`.
+    ///
+    /// # Errors
+    /// The TPM's, among them that the credential is for another EK or AK.
+    fn activate_credential(&mut self, id_object: &[u8], secret: &[u8]) -> Result<Opened, Self::Error>;
+
+    /// Quotes the selected PCRs of the bank with the AK; `nonce` becomes the attest's `extraData`.
+    ///
+    /// # Errors
+    /// The TPM's.
+    fn quote(&mut self, nonce: &[u8], bank: HashAlg, pcrs: PcrMask) -> Result<SignedQuote, Self::Error>;
+
+    /// Values of the selected PCRs.
+    ///
+    /// # Errors
+    /// The TPM's; a PCR that the bank doesn't have.
+    fn pcr_read(&mut self, bank: HashAlg, pcrs: PcrMask) -> Result<PcrValues, Self::Error>;
+
+    /// Extends one PCR of one bank.
+    ///
+    /// # Errors
+    /// The TPM's.
+    fn pcr_extend(&mut self, pcr: u8, bank: HashAlg, digest: &Digest) -> Result<(), Self::Error>;
+
+    /// Resets a resettable PCR (16 or 23).
+    ///
+    /// # Errors
+    /// The TPM's.
+    fn pcr_reset(&mut self, pcr: u8) -> Result<(), Self::Error>;
+
+    /// RSA-OAEP (SHA-1, empty label, as Keylime has it) with the transport key.
+    ///
+    /// # Errors
+    /// The TPM's, among them a ciphertext that isn't for this key; a plaintext above [`MAX_CREDENTIAL_BYTES`].
+    fn oaep_decrypt(&mut self, ciphertext: &[u8]) -> Result<Opened, Self::Error>;
+
+    /// Fills `out` with the TPM's random bytes.
+    ///
+    /// # Errors
+    /// The TPM's.
+    fn random(&mut self, out: &mut [u8]) -> Result<(), Self::Error>;
+}

@@ -1,0 +1,3 @@
+//! Shapes of what travels, shared by agent, verifier and tenant.
+
+pub mod quote;

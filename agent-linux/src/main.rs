@@ -1,0 +1,2 @@
+//! keyhalf.
+fn main() {}
