@@ -1,1 +1,5 @@
 //! keyhalf.
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "server")]
+pub mod store;
