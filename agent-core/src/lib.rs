@@ -4,6 +4,22 @@
 //! duty come out. Modules import downward only: `drive -> agent -> {http, payload, tpm} -> {wire, secret}`.
 #![no_std]
 #![forbid(unsafe_code)]
+// Input is hostile: a panic here would be someone else's switch.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable
+    )
+)]
+#![cfg_attr(
+    test,
+    expect(clippy::unwrap_used, reason = "a test that can't go on should stop")
+)]
 
 pub mod payload;
 pub mod secret;

@@ -5,14 +5,10 @@
 use crate::secret::Secret;
 use crate::wire::quote::{Digest, HashAlg, PcrMask, PcrValues};
 
+pub use crate::wire::quote::{MAX_ATTEST_BYTES, MAX_SIGNATURE_BYTES};
+
 /// A marshalled `TPM2B_PUBLIC` of an RSA-2048 key takes 316 bytes; P-256 takes less.
 pub const MAX_PUBLIC_BYTES: usize = 512;
-
-/// A `TPMS_ATTEST` of a quote, its name and extra data at their largest, stays below this.
-pub const MAX_ATTEST_BYTES: usize = 512;
-
-/// A `TPMT_SIGNATURE` by an RSA-2048 key takes 262 bytes.
-pub const MAX_SIGNATURE_BYTES: usize = 272;
 
 /// A PEM `SubjectPublicKeyInfo` of an RSA-2048 key takes 451 bytes.
 pub const MAX_PEM_BYTES: usize = 512;
@@ -69,13 +65,22 @@ pub trait Tpm {
     ///
     /// # Errors
     /// The TPM's, among them that the credential is for another EK or AK.
-    fn activate_credential(&mut self, id_object: &[u8], secret: &[u8]) -> Result<Opened, Self::Error>;
+    fn activate_credential(
+        &mut self,
+        id_object: &[u8],
+        secret: &[u8],
+    ) -> Result<Opened, Self::Error>;
 
     /// Quotes the selected PCRs of the bank with the AK; `nonce` becomes the attest's `extraData`.
     ///
     /// # Errors
     /// The TPM's.
-    fn quote(&mut self, nonce: &[u8], bank: HashAlg, pcrs: PcrMask) -> Result<SignedQuote, Self::Error>;
+    fn quote(
+        &mut self,
+        nonce: &[u8],
+        bank: HashAlg,
+        pcrs: PcrMask,
+    ) -> Result<SignedQuote, Self::Error>;
 
     /// Values of the selected PCRs.
     ///

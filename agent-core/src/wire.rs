@@ -1,3 +1,4 @@
 //! Shapes of what travels, shared by agent, verifier and tenant.
 
+pub(crate) mod bytes;
 pub mod quote;
