@@ -2,4 +2,6 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "server")]
+pub mod policy;
+#[cfg(feature = "server")]
 pub mod store;

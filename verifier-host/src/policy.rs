@@ -1,0 +1,3 @@
+//! What a node must show to pass.
+
+pub mod tpm;

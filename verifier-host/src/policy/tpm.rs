@@ -1,0 +1,414 @@
+//! `tpm_policy`: which PCR may hold which values.
+//!
+//! JSON text `{"22": ["hex", ...], "15": "hex", "mask": "0x408000"}`: each named PCR must hold one of its values. What the
+//! policy names is always quoted, whatever the mask says, so a named PCR can't go unjudged.
+//!
+//! Source: Keylime's `tpm_policy`; PCR 10 belongs to IMA and PCR 16 to the transport key.
+
+use std::fmt;
+
+use agent_core::wire::quote::{Digest, PCR_COUNT, PcrMask, PcrValues};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+use thiserror::Error;
+
+/// What a `tpm_policy` text can be refused for.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// Not a JSON object.
+    #[error("tpm_policy is not a JSON object: {reason}")]
+    Json {
+        /// What the parser said.
+        reason: String,
+    },
+    /// A key that is neither `mask` nor the number of a PCR.
+    #[error("tpm_policy names \"{name}\", which is no PCR; PCRs are \"0\" to \"23\"")]
+    UnknownPcr {
+        /// The key.
+        name: String,
+    },
+    /// A key that comes twice.
+    #[error("tpm_policy names \"{name}\" twice")]
+    Twice {
+        /// The key.
+        name: String,
+    },
+    /// A PCR that a tenant may not fix.
+    #[error("tpm_policy fixes PCR {pcr}, which is reserved: {owner}")]
+    Reserved {
+        /// The PCR.
+        pcr: u8,
+        /// Who extends it.
+        owner: &'static str,
+    },
+    /// No value at all: nothing would pass.
+    #[error("tpm_policy gives PCR {pcr} no value; a list of hexadecimal digests is needed")]
+    NoValue {
+        /// The PCR.
+        pcr: u8,
+    },
+    /// Not the hexadecimal text of a digest.
+    #[error(
+        "tpm_policy wants \"{value}\" in PCR {pcr}, which is no SHA-1, SHA-256, SHA-384 or SHA-512 digest in hexadecimal"
+    )]
+    NotADigest {
+        /// The PCR.
+        pcr: u8,
+        /// The value, cut to a line.
+        value: String,
+    },
+    /// A mask that is no set of PCRs.
+    #[error("tpm_policy has the mask {value}, which is no set of PCRs 0 to 23 in hexadecimal text")]
+    Mask {
+        /// The mask.
+        value: String,
+    },
+}
+
+/// A policy that can be judged: each PCR that it names, with one value at least.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TpmPolicy {
+    wanted: Vec<(u8, Vec<Digest>)>,
+    mask: PcrMask,
+}
+
+/// A PCR that didn't hold what the policy wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PcrMismatch {
+    /// The PCR.
+    pub pcr: u8,
+    /// What it held; `None` if the quote didn't cover it.
+    pub got: Option<Digest>,
+    /// What it could have held.
+    pub expected: Vec<Digest>,
+}
+
+impl TpmPolicy {
+    /// Parses the JSON text.
+    ///
+    /// # Errors
+    /// A text that isn't such an object, or a PCR in it that can't be judged.
+    pub fn parse(text: &str) -> Result<Self, PolicyError> {
+        let pairs: Pairs = serde_json::from_str(text).map_err(|error| PolicyError::Json {
+            reason: error.to_string(),
+        })?;
+        let mut policy = Self::default();
+        let mut masked = false;
+        for (name, value) in pairs.0 {
+            if name == "mask" {
+                if std::mem::replace(&mut masked, true) {
+                    return Err(PolicyError::Twice { name });
+                }
+                policy.mask = mask(&value)?;
+                continue;
+            }
+            let pcr = pcr_number(name.clone())?;
+            if policy.wanted.iter().any(|(known, _)| *known == pcr) {
+                return Err(PolicyError::Twice { name });
+            }
+            policy.wanted.push((pcr, digests(pcr, &value)?));
+        }
+        policy.wanted.sort_unstable_by_key(|(pcr, _)| *pcr);
+        policy.mask = policy
+            .wanted
+            .iter()
+            .fold(policy.mask, |mask, (pcr, _)| mask.with(*pcr));
+        Ok(policy)
+    }
+
+    /// The PCRs to quote: the tenant's mask and all that the policy names.
+    #[must_use]
+    pub const fn mask(&self) -> PcrMask {
+        self.mask
+    }
+
+    /// Whether no PCR is named, so that every boot passes.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.wanted.is_empty()
+    }
+
+    /// Compares verified PCR values with the policy.
+    ///
+    /// # Errors
+    /// The first PCR, in ascending order, that isn't there or holds none of its values.
+    pub fn judge(&self, values: &PcrValues) -> Result<(), PcrMismatch> {
+        for (pcr, expected) in &self.wanted {
+            let got = values
+                .iter()
+                .find(|(number, _)| number == pcr)
+                .map(|(_, value)| value);
+            if !got.is_some_and(|value| expected.contains(value)) {
+                return Err(PcrMismatch {
+                    pcr: *pcr,
+                    got: got.cloned(),
+                    expected: expected.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for PcrMismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.got {
+            Some(got) => write!(f, "PCR {} held {}, wanted ", self.pcr, hex(got))?,
+            None => write!(f, "PCR {} was not in the quote, wanted ", self.pcr)?,
+        }
+        match self.expected.as_slice() {
+            [one] => f.write_str(&hex(one)),
+            several => {
+                f.write_str("one of")?;
+                several
+                    .iter()
+                    .try_for_each(|value| write!(f, " {}", hex(value)))
+            }
+        }
+    }
+}
+
+/// Lowercase hexadecimal text.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+/// The pairs of a JSON object as they stand: a name that comes twice is seen, not overwritten.
+struct Pairs(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of PCR numbers and digests")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(Reader)
+    }
+}
+
+fn pcr_number(name: String) -> Result<u8, PolicyError> {
+    let number = name.parse::<u8>().ok().filter(|number| {
+        let canonical = number.to_string() == name;
+        canonical && *number < PCR_COUNT
+    });
+    match number {
+        None => Err(PolicyError::UnknownPcr { name }),
+        Some(pcr) => match RESERVED.iter().find(|(reserved, _)| *reserved == pcr) {
+            Some((_, owner)) => Err(PolicyError::Reserved { pcr, owner }),
+            None => Ok(pcr),
+        },
+    }
+}
+
+fn digests(pcr: u8, value: &Value) -> Result<Vec<Digest>, PolicyError> {
+    let values = match value {
+        Value::Array(values) => values.as_slice(),
+        Value::Null => &[],
+        one => std::slice::from_ref(one),
+    };
+    if values.is_empty() {
+        return Err(PolicyError::NoValue { pcr });
+    }
+    values.iter().map(|value| digest(pcr, value)).collect()
+}
+
+fn digest(pcr: u8, value: &Value) -> Result<Digest, PolicyError> {
+    let text = value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned);
+    let refused = || PolicyError::NotADigest {
+        pcr,
+        value: text
+            .chars()
+            .take(2 * Digest::new().capacity() + 2)
+            .collect(),
+    };
+    let mut digest = Digest::new();
+    for pair in text.as_bytes().chunks(2) {
+        let byte = match pair {
+            [high, low] => nibble(*high)
+                .zip(nibble(*low))
+                .map(|(high, low)| high << 4 | low),
+            _ => None,
+        };
+        digest
+            .push(byte.ok_or_else(refused)?)
+            .map_err(|_| refused())?;
+    }
+    if DIGEST_BYTES.contains(&digest.len()) {
+        Ok(digest)
+    } else {
+        Err(refused())
+    }
+}
+
+fn nibble(letter: u8) -> Option<u8> {
+    char::from(letter)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
+}
+
+fn mask(value: &Value) -> Result<PcrMask, PolicyError> {
+    let bits = value.as_str().and_then(|text| {
+        let digits = text
+            .strip_prefix("0x")
+            .or_else(|| text.strip_prefix("0X"))
+            .unwrap_or(text);
+        let plain = digits.bytes().all(|letter| letter.is_ascii_hexdigit());
+        u32::from_str_radix(digits, 16).ok().filter(|_| plain)
+    });
+    bits.and_then(PcrMask::from_bits)
+        .ok_or_else(|| PolicyError::Mask {
+            value: value.to_string(),
+        })
+}
+
+/// PCRs that something else than the boot extends, and who.
+const RESERVED: &[(u8, &str)] = &[
+    (10, "IMA extends it with every file"),
+    (16, "the agent binds its transport key with it"),
+];
+
+/// Sizes of digests that Keylime's policies list. A SHA-1 value may stand beside others, though no SHA-1 bank is accepted.
+const DIGEST_BYTES: &[usize] = &[20, 32, 48, 64];
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+mod tests {
+    use super::*;
+
+    const ZEROS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+    #[test]
+    fn parses_or_says_what_is_wrong() {
+        let parse = |text: &str| {
+            TpmPolicy::parse(&text.replace('Z', ZEROS)).map(|policy| policy.mask().bits())
+        };
+        let unknown = |name: &str| PolicyError::UnknownPcr { name: name.into() };
+        let twice = |name: &str| PolicyError::Twice { name: name.into() };
+        let no_digest = |value: &str| PolicyError::NotADigest {
+            pcr: 1,
+            value: value.into(),
+        };
+        let no_mask = |value: &str| PolicyError::Mask {
+            value: value.into(),
+        };
+        for (text, expected) in [
+            ("{}", Ok(0)),
+            (r#"{"mask": "0x0"}"#, Ok(0)),
+            (r#"{"mask": "408000"}"#, Ok(0x40_8000)),
+            (r#"{"22": ["Z"], "15": "Z", "mask": "0x1"}"#, Ok(0x40_8001)),
+            (
+                r#"{"0": ["0000000000000000000000000000000000000000", "Z"]}"#,
+                Ok(1),
+            ),
+            (r#"{"24": ["Z"]}"#, Err(unknown("24"))),
+            (r#"{"022": ["Z"]}"#, Err(unknown("022"))),
+            (r#"{"+2": ["Z"]}"#, Err(unknown("+2"))),
+            (r#"{"pcr": ["Z"]}"#, Err(unknown("pcr"))),
+            (r#"{"2": "Z", "2": "Z"}"#, Err(twice("2"))),
+            (r#"{"mask": "1", "mask": "1"}"#, Err(twice("mask"))),
+            (r#"{"1": []}"#, Err(PolicyError::NoValue { pcr: 1 })),
+            (r#"{"1": null}"#, Err(PolicyError::NoValue { pcr: 1 })),
+            (r#"{"1": [1]}"#, Err(no_digest("1"))),
+            (r#"{"1": "abc"}"#, Err(no_digest("abc"))),
+            (r#"{"1": "zz"}"#, Err(no_digest("zz"))),
+            (r#"{"1": ""}"#, Err(no_digest(""))),
+            (r#"{"mask": "0x1000000"}"#, Err(no_mask("\"0x1000000\""))),
+            (r#"{"mask": "+1"}"#, Err(no_mask("\"+1\""))),
+            (r#"{"mask": 1}"#, Err(no_mask("1"))),
+        ] {
+            assert_eq!(parse(text), expected, "{text}");
+        }
+        for reserved in [10, 16] {
+            let error = parse(&format!(r#"{{"{reserved}": "Z"}}"#)).unwrap_err();
+            assert!(matches!(error, PolicyError::Reserved { pcr, .. } if pcr == reserved));
+        }
+        for text in ["", "[]", "null", "{'1': 'x'}", "\"{}\""] {
+            assert!(
+                matches!(parse(text), Err(PolicyError::Json { .. })),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn judges_with_both_sides() {
+        let digest = |byte: u8, size: usize| Digest::from_slice(&vec![byte; size]).unwrap();
+        let text = format!(
+            r#"{{"7": ["{}", "{}"], "2": "{}"}}"#,
+            "AB".repeat(32),
+            "cd".repeat(48),
+            "00".repeat(32)
+        );
+        let policy = TpmPolicy::parse(&text).unwrap();
+        let seven = vec![digest(0xab, 32), digest(0xcd, 48)];
+        let mismatch = |pcr, got, expected: &[Digest]| {
+            Err(PcrMismatch {
+                pcr,
+                got,
+                expected: expected.to_vec(),
+            })
+        };
+        for (name, values, expected) in [
+            (
+                "first of the list",
+                vec![(2, digest(0, 32)), (7, digest(0xab, 32))],
+                Ok(()),
+            ),
+            (
+                "second of the list",
+                vec![(2, digest(0, 32)), (7, digest(0xcd, 48))],
+                Ok(()),
+            ),
+            (
+                "wrong",
+                vec![(2, digest(0, 32)), (7, digest(0, 32))],
+                mismatch(7, Some(digest(0, 32)), &seven),
+            ),
+            (
+                "right digits, other bank",
+                vec![(2, digest(0, 48)), (7, digest(0xab, 32))],
+                mismatch(2, Some(digest(0, 48)), &[digest(0, 32)]),
+            ),
+            (
+                "not quoted",
+                vec![(2, digest(0, 32))],
+                mismatch(7, None, &seven),
+            ),
+            (
+                "nothing quoted",
+                vec![],
+                mismatch(2, None, &[digest(0, 32)]),
+            ),
+        ] {
+            let values = values.into_iter().collect();
+            assert_eq!(policy.judge(&values), expected, "{name}");
+        }
+        let mismatch = policy.judge(&PcrValues::new()).unwrap_err();
+        assert_eq!(
+            mismatch.to_string(),
+            format!("PCR 2 was not in the quote, wanted {ZEROS}")
+        );
+    }
+}
