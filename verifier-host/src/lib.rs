@@ -5,3 +5,4 @@
 pub mod policy;
 #[cfg(feature = "server")]
 pub mod store;
+pub mod transport;
