@@ -1,3 +1,5 @@
 //! From a sealed payload to files: key halves, the seal, the archive, and the sink that receives it.
 
+pub mod halves;
+pub mod seal;
 pub mod sink;

@@ -24,6 +24,16 @@ impl<const N: usize> Secret<N> {
     pub fn same_as(&self, other: &[u8; N]) -> bool {
         self.0.ct_eq(other).into()
     }
+
+    /// The bitwise exclusive or of two secrets.
+    #[must_use]
+    pub fn xor(&self, other: &Self) -> Self {
+        let mut out = Self::zeroed();
+        for (to, (one, other)) in out.0.iter_mut().zip(self.0.iter().zip(&other.0)) {
+            *to = one ^ other;
+        }
+        out
+    }
 }
 
 impl<const N: usize> AsRef<[u8; N]> for Secret<N> {

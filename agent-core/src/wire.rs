@@ -1,4 +1,5 @@
 //! Shapes of what travels, shared by agent, verifier and tenant.
 
 pub(crate) mod bytes;
+pub mod limits;
 pub mod quote;
