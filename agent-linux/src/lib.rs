@@ -1,1 +1,3 @@
-//! keyhalf.
+//! The keyhalf agent on Linux.
+
+pub mod tpm;

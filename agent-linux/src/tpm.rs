@@ -1,0 +1,3 @@
+//! The TPM: one implementation of [`agent_core::tpm::Tpm`] a file.
+
+pub mod tss;

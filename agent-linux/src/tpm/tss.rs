@@ -1,0 +1,483 @@
+//! The TPM over tpm2-tss: the only folder that names `tss_esapi`.
+//!
+//! Nothing stays loaded between two calls: keys are made once and live as saved contexts in memory, sessions are passwords or
+//! last for one command. So a bare software TPM with its three places is enough, and behind a resource manager little is
+//! swapped. Each path, errors included, flushes what it loaded.
+
+mod channel;
+mod error;
+mod key;
+mod name;
+mod nv;
+mod pem;
+mod template;
+
+use agent_core::secret::Secret;
+use agent_core::tpm::{Identity, MAX_CREDENTIAL_BYTES, Opened, SignedQuote, Tpm};
+use agent_core::wire::quote::{Digest, HashAlg, PcrMask, PcrValues, SignAlg};
+use tss_esapi::constants::SessionType;
+use tss_esapi::handles::{AuthHandle, KeyHandle, PcrHandle, SessionHandle};
+use tss_esapi::interface_types::algorithm::HashingAlgorithm;
+use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
+use tss_esapi::structures::{
+    self as tpm2, Data, DigestValues, EncryptedSecret, HashScheme, IdObject, MaxBuffer, Nonce,
+    PcrSelectionList, PcrSlot, PublicKeyRsa, RsaDecryptionScheme, SignatureScheme,
+    SymmetricDefinition,
+};
+use tss_esapi::traits::Marshall;
+
+use channel::Channel;
+pub use error::TssError;
+use key::Key;
+pub use name::TctiName;
+use template::{EkKind, hashing};
+
+/// A TPM with the agent's keys made.
+pub struct TssTpm {
+    channel: Channel,
+    ek_kind: Option<EkKind>,
+    ek: Key,
+    ak: Key,
+    transport: Key,
+    identity: Identity,
+    ek_pem: String,
+}
+
+impl TssTpm {
+    /// Opens the TPM and makes the agent's keys: EK, AK with this scheme and hash, transport key.
+    ///
+    /// The EK is the one with a certificate in NV, RSA-2048 first, and P-256 if there is none; one that was made persistent is
+    /// used as it is.
+    ///
+    /// # Errors
+    /// The TPM doesn't answer, or not as it should; [`TssError::EndorsementPassword`].
+    ///
+    /// # Cost
+    /// Two RSA keys: 50 to 300 ms on a software TPM, seconds on some others.
+    pub fn open(name: &TctiName, sign: SignAlg, hash: HashAlg) -> Result<Self, TssError> {
+        let mut channel = Channel::open(name)?;
+        let ek_kind = certified_ek(&mut channel)?;
+        let kind = ek_kind.unwrap_or(EkKind::P256);
+        let template = template::endorsement(kind)?;
+        let ek = match Key::persistent(&mut channel, EK, kind.persistent_handle(), &template)? {
+            Some(key) => key,
+            None => Key::create(&mut channel, EK, template)?,
+        };
+        let ak = Key::create(
+            &mut channel,
+            "attestation key",
+            template::attestation(sign, hash)?,
+        )?;
+        let transport = Key::create(&mut channel, "transport key", template::transport()?)?;
+        let identity = Identity {
+            ek_public: marshal(ek.public())?,
+            ak_public: marshal(ak.public())?,
+            transport_pem: pem::of(transport.public())?
+                .parse()
+                .map_err(|_| pem::TOO_LONG)?,
+        };
+        let ek_pem = pem::of(ek.public())?;
+        Ok(Self {
+            channel,
+            ek_kind,
+            ek,
+            ak,
+            transport,
+            identity,
+            ek_pem,
+        })
+    }
+
+    /// The EK's `SubjectPublicKeyInfo` in PEM, as OpenSSL writes it.
+    #[must_use]
+    pub fn ek_pem(&self) -> &str {
+        &self.ek_pem
+    }
+
+    /// What the agent's TLS key is derived from: the TPM's HMAC over a fixed text, the same at each start and known to no
+    /// other TPM. `TPM2_Clear` changes it.
+    ///
+    /// # Errors
+    /// The TPM's.
+    pub fn tls_seed(&mut self) -> Result<Secret<32>, TssError> {
+        let mut key = Key::create(&mut self.channel, "TLS key", template::tls()?)?;
+        let text = MaxBuffer::try_from(TLS_SEED_TEXT).map_err(|_| TssError::Malformed {
+            what: "the TLS seed's text",
+        })?;
+        let digest = self.channel.with_room(|channel| {
+            key.with(channel, |channel, key| {
+                channel.ask("TPM2_HMAC", |tpm| {
+                    tpm.execute_with_session(PASSWORD, |tpm| {
+                        tpm.hmac(key.into(), text.clone(), HashingAlgorithm::Null)
+                    })
+                })
+            })
+        })?;
+        match <&[u8; 32]>::try_from(digest.value()) {
+            Ok(bytes) => Ok(Secret::copy_of(bytes)),
+            Err(_) => Err(TssError::Size {
+                what: "the TPM's HMAC",
+                need: 32,
+                have: digest.value().len(),
+            }),
+        }
+    }
+}
+
+impl Tpm for TssTpm {
+    type Error = TssError;
+
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn ek_certificate(&mut self, out: &mut [u8]) -> Result<Option<usize>, TssError> {
+        match self.ek_kind {
+            Some(kind) => {
+                nv::read_certificate(&mut self.channel, kind.certificate_index(), out).map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn activate_credential(&mut self, id_object: &[u8], secret: &[u8]) -> Result<Opened, TssError> {
+        let blob = sized("TPM2B_ID_OBJECT", id_object, IdObject::MAX_SIZE)?;
+        let blob = IdObject::try_from(blob).map_err(|_| TssError::Malformed {
+            what: "TPM2B_ID_OBJECT",
+        })?;
+        let secret = sized("TPM2B_ENCRYPTED_SECRET", secret, EncryptedSecret::MAX_SIZE)?;
+        let secret = EncryptedSecret::try_from(secret).map_err(|_| TssError::Malformed {
+            what: "TPM2B_ENCRYPTED_SECRET",
+        })?;
+        let Self {
+            channel, ek, ak, ..
+        } = self;
+        let credential = channel.with_room(|channel| {
+            ek.with(channel, |channel, ek| {
+                ak.with(channel, |channel, ak| {
+                    activate(channel, ek, ak, &blob, &secret)
+                })
+            })
+        })?;
+        opened("the credential", credential.value())
+    }
+
+    fn quote(
+        &mut self,
+        nonce: &[u8],
+        bank: HashAlg,
+        pcrs: PcrMask,
+    ) -> Result<SignedQuote, TssError> {
+        let size = TssError::Size {
+            what: "the nonce",
+            need: Data::MAX_SIZE,
+            have: nonce.len(),
+        };
+        let nonce = Data::try_from(nonce).map_err(|_| size)?;
+        let selection = selection(bank, pcrs.iter())?;
+        let Self { channel, ak, .. } = self;
+        let (attest, signature) = channel.with_room(|channel| {
+            ak.with(channel, |channel, ak| {
+                channel.ask("TPM2_Quote", |tpm| {
+                    tpm.execute_with_session(PASSWORD, |tpm| {
+                        tpm.quote(ak, nonce.clone(), SignatureScheme::Null, selection.clone())
+                    })
+                })
+            })
+        })?;
+        Ok(SignedQuote {
+            attest: bounded("TPMS_ATTEST", &attest)?,
+            signature: bounded("TPMT_SIGNATURE", &signature)?,
+        })
+    }
+
+    fn pcr_read(&mut self, bank: HashAlg, pcrs: PcrMask) -> Result<PcrValues, TssError> {
+        for _ in 0..PCR_READ_TRIES {
+            if let Some(values) = read_once(&mut self.channel, bank, pcrs)? {
+                return Ok(values);
+            }
+        }
+        Err(TssError::Unsteady {
+            tries: PCR_READ_TRIES,
+        })
+    }
+
+    fn pcr_extend(&mut self, pcr: u8, bank: HashAlg, digest: &Digest) -> Result<(), TssError> {
+        if digest.len() != bank.digest_bytes() {
+            return Err(TssError::Size {
+                what: "the digest",
+                need: bank.digest_bytes(),
+                have: digest.len(),
+            });
+        }
+        let handle = pcr_handle(pcr)?;
+        let digest = tpm2::Digest::try_from(digest.as_slice())
+            .map_err(|_| TssError::Malformed { what: "the digest" })?;
+        let mut values = DigestValues::new();
+        values.set(hashing(bank), digest);
+        self.channel.ask("TPM2_PCR_Extend", |tpm| {
+            tpm.execute_with_session(PASSWORD, |tpm| tpm.pcr_extend(handle, values.clone()))
+        })
+    }
+
+    fn pcr_reset(&mut self, pcr: u8) -> Result<(), TssError> {
+        let handle = pcr_handle(pcr)?;
+        self.channel.ask("TPM2_PCR_Reset", |tpm| {
+            tpm.execute_with_session(PASSWORD, |tpm| tpm.pcr_reset(handle))
+        })
+    }
+
+    fn oaep_decrypt(&mut self, ciphertext: &[u8]) -> Result<Opened, TssError> {
+        if ciphertext.len() != RSA_BYTES {
+            return Err(TssError::Size {
+                what: "the encrypted key half",
+                need: RSA_BYTES,
+                have: ciphertext.len(),
+            });
+        }
+        let ciphertext = PublicKeyRsa::try_from(ciphertext).map_err(|_| TssError::Malformed {
+            what: "the encrypted key half",
+        })?;
+        let scheme = RsaDecryptionScheme::Oaep(HashScheme::new(HashingAlgorithm::Sha1));
+        let Self {
+            channel, transport, ..
+        } = self;
+        let plain = channel.with_room(|channel| {
+            transport.with(channel, |channel, key| {
+                channel.ask("TPM2_RSA_Decrypt", |tpm| {
+                    tpm.execute_with_session(PASSWORD, |tpm| {
+                        tpm.rsa_decrypt(key, ciphertext.clone(), scheme, Data::default())
+                    })
+                })
+            })
+        })?;
+        opened("the key half", plain.value())
+    }
+
+    fn random(&mut self, out: &mut [u8]) -> Result<(), TssError> {
+        let mut rest = out;
+        while !rest.is_empty() {
+            let want = rest.len().min(RANDOM_BYTES);
+            let bytes = self
+                .channel
+                .ask("TPM2_GetRandom", |tpm| tpm.get_random(want))?;
+            let got = bytes.value().len();
+            let Some((head, tail)) = rest
+                .split_at_mut_checked(got)
+                .filter(|_| (1..=want).contains(&got))
+            else {
+                return Err(TssError::Size {
+                    what: "the TPM's random number",
+                    need: want,
+                    have: got,
+                });
+            };
+            head.copy_from_slice(bytes.value());
+            rest = tail;
+        }
+        Ok(())
+    }
+}
+
+/// Which EK has a certificate in this TPM.
+fn certified_ek(channel: &mut Channel) -> Result<Option<EkKind>, TssError> {
+    for kind in [EkKind::Rsa2048, EkKind::P256] {
+        if channel.has_handle(kind.certificate_index())? {
+            return Ok(Some(kind));
+        }
+    }
+    Ok(None)
+}
+
+/// `TPM2_ActivateCredential` with the loaded keys, in a policy session of its own.
+fn activate(
+    channel: &mut Channel,
+    ek: KeyHandle,
+    ak: KeyHandle,
+    blob: &IdObject,
+    secret: &EncryptedSecret,
+) -> Result<tpm2::Digest, TssError> {
+    let session = channel
+        .ask("TPM2_StartAuthSession", |tpm| {
+            let (kind, hash) = (SessionType::Policy, HashingAlgorithm::Sha256);
+            tpm.start_auth_session(
+                None,
+                None,
+                None,
+                kind,
+                SymmetricDefinition::AES_128_CFB,
+                hash,
+            )
+        })?
+        .ok_or(TssError::Malformed {
+            what: "the policy session",
+        })?;
+    let result = satisfy_ek_policy(channel, session).and_then(|()| {
+        channel.ask("TPM2_ActivateCredential", |tpm| {
+            tpm.execute_with_sessions((PASSWORD, Some(session), None), |tpm| {
+                tpm.activate_credential(ak, ek, blob.clone(), secret.clone())
+            })
+        })
+    });
+    let flushed = channel.flush(SessionHandle::from(session).into());
+    let credential = result?;
+    flushed?;
+    Ok(credential)
+}
+
+/// `PolicySecret(TPM_RH_ENDORSEMENT)`, which the EK's policy asks for.
+fn satisfy_ek_policy(channel: &mut Channel, session: AuthSession) -> Result<(), TssError> {
+    let session = PolicySession::try_from(session).map_err(|_| TssError::Malformed {
+        what: "the policy session",
+    })?;
+    channel
+        .ask("TPM2_PolicySecret", |tpm| {
+            tpm.execute_with_session(PASSWORD, |tpm| {
+                let (nonce, reference) = (Nonce::default(), Nonce::default());
+                tpm.policy_secret(
+                    session,
+                    AuthHandle::Endorsement,
+                    nonce,
+                    tpm2::Digest::default(),
+                    reference,
+                    None,
+                )
+            })
+        })
+        .map(|_| ())
+}
+
+/// Reads the PCRs in as few commands as the TPM allows; `None` if one changed in between.
+fn read_once(
+    channel: &mut Channel,
+    bank: HashAlg,
+    pcrs: PcrMask,
+) -> Result<Option<PcrValues>, TssError> {
+    let mut values = PcrValues::new();
+    let mut counter = None;
+    let mut wanted = pcrs.iter().peekable();
+    while wanted.peek().is_some() {
+        let some: heapless::Vec<u8, PCRS_A_READ> = wanted.by_ref().take(PCRS_A_READ).collect();
+        let selection = selection(bank, some.iter().copied())?;
+        let (updates, _, digests) =
+            channel.ask("TPM2_PCR_Read", |tpm| tpm.pcr_read(selection.clone()))?;
+        if digests.len() != some.len() {
+            return Err(TssError::NoBank { bank: bank.name() });
+        }
+        if *counter.get_or_insert(updates) != updates {
+            return Ok(None);
+        }
+        for (pcr, digest) in some.iter().zip(digests.value()) {
+            let value = Digest::from_slice(digest.value()).map_err(|_| TssError::Malformed {
+                what: "the value of a PCR",
+            })?;
+            values
+                .push((*pcr, value))
+                .map_err(|_| TssError::Malformed {
+                    what: "the set of PCRs",
+                })?;
+        }
+    }
+    Ok(Some(values))
+}
+
+fn selection(bank: HashAlg, pcrs: impl Iterator<Item = u8>) -> Result<PcrSelectionList, TssError> {
+    let slots = pcrs
+        .map(|pcr| PcrSlot::try_from(1u32 << (pcr & 31)))
+        .collect::<Result<Vec<_>, _>>();
+    slots
+        .and_then(|slots| {
+            PcrSelectionList::builder()
+                .with_selection(hashing(bank), &slots)
+                .build()
+        })
+        .map_err(|_| TssError::Malformed {
+            what: "the set of PCRs",
+        })
+}
+
+fn pcr_handle(pcr: u8) -> Result<PcrHandle, TssError> {
+    PcrHandle::try_from(u32::from(pcr)).map_err(|_| TssError::Malformed {
+        what: "the number of a PCR",
+    })
+}
+
+/// The contents of a TPM2B: two bytes of size, then exactly so many bytes.
+fn sized<'a>(what: &'static str, bytes: &'a [u8], most: usize) -> Result<&'a [u8], TssError> {
+    let (size, contents) = bytes
+        .split_first_chunk()
+        .ok_or(TssError::Malformed { what })?;
+    let need = usize::from(u16::from_be_bytes(*size));
+    if need != contents.len() {
+        return Err(TssError::Size {
+            what,
+            need,
+            have: contents.len(),
+        });
+    }
+    if need > most {
+        return Err(TssError::Size {
+            what,
+            need: most,
+            have: need,
+        });
+    }
+    Ok(contents)
+}
+
+/// A TPM2B_PUBLIC.
+fn marshal<const N: usize>(public: &tpm2::Public) -> Result<heapless::Vec<u8, N>, TssError> {
+    const WHAT: &str = "TPM2B_PUBLIC";
+    let area = public
+        .marshall()
+        .map_err(|_| TssError::Malformed { what: WHAT })?;
+    let size = u16::try_from(area.len()).map_err(|_| TssError::Malformed { what: WHAT })?;
+    heapless::Vec::from_slice(&[&size.to_be_bytes(), area.as_slice()].concat()).map_err(|_| {
+        TssError::Size {
+            what: WHAT,
+            need: N,
+            have: area.len(),
+        }
+    })
+}
+
+fn bounded<const N: usize>(
+    what: &'static str,
+    value: &impl Marshall,
+) -> Result<heapless::Vec<u8, N>, TssError> {
+    let bytes = value.marshall().map_err(|_| TssError::Malformed { what })?;
+    heapless::Vec::from_slice(&bytes).map_err(|_| TssError::Size {
+        what,
+        need: N,
+        have: bytes.len(),
+    })
+}
+
+fn opened(what: &'static str, plain: &[u8]) -> Result<Opened, TssError> {
+    let mut bytes = Secret::zeroed();
+    match bytes.as_mut().get_mut(..plain.len()) {
+        Some(place) => place.copy_from_slice(plain),
+        None => {
+            return Err(TssError::Size {
+                what,
+                need: MAX_CREDENTIAL_BYTES,
+                have: plain.len(),
+            });
+        }
+    }
+    Ok(Opened {
+        bytes,
+        len: plain.len(),
+    })
+}
+
+const EK: &str = "endorsement key";
+/// No key of the agent has a password, and a password session costs nothing.
+const PASSWORD: Option<AuthSession> = Some(AuthSession::Password);
+const TLS_SEED_TEXT: &[u8] = b"keyhalf tls seed 1";
+const RSA_BYTES: usize = 2048 / 8;
+/// What one TPM2_GetRandom gives at least.
+const RANDOM_BYTES: usize = 32;
+/// Source: TPM 2.0 Library part 2, TPML_DIGEST.
+const PCRS_A_READ: usize = 8;
+const PCR_READ_TRIES: usize = 8;
