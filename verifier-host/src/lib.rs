@@ -1,7 +1,18 @@
-//! keyhalf.
+//! The registrar and verifier of keyhalf, and what the tenant shares with them.
+//!
+//! | feature | what it brings |
+//! | --- | --- |
+//! | none | [`evidence`] (keys, quotes, credentials), [`pki`] (certificates), [`link`] (HTTPS client), [`policy`], [`transport`] |
+//! | `server` (default) | the program: the server loop, the registrar, the store and the rounds |
+//!
+//! Everything that comes from a node or from a peer is hostile until a type of this crate holds it: a value that exists
+//! was checked.
 #![forbid(unsafe_code)]
 
-#[cfg(feature = "server")]
+pub mod envelope;
+pub mod evidence;
+pub mod link;
+pub mod pki;
 pub mod policy;
 #[cfg(feature = "server")]
 pub mod store;

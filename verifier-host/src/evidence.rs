@@ -1,0 +1,5 @@
+//! What a node shows about itself, and whether it holds: keys, quotes, credentials. No socket, no store, no clock.
+
+mod area;
+mod fields;
+pub mod public;

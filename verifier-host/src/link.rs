@@ -1,0 +1,540 @@
+//! One kept-alive HTTP/1.1 connection to one peer, over TLS or plain: how the verifier talks to a node, and the tenant to
+//! everybody.
+//!
+//! Every wait ends and every answer is bounded. A connection that the peer has closed while it was idle is replaced without
+//! the caller's notice; a request that may have been acted on is never sent twice, unless its method is idempotent.
+
+use std::error::Error as _;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
+use hyper::{Request, Response, body::Incoming};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+pub use hyper::Method;
+
+/// Where a peer is: a host name or an address, and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Host name or address, an IPv6 address without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// What a peer may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Time to find the host, to connect and to shake hands.
+    pub connect: Duration,
+    /// Time from the request's first byte to the answer's last.
+    pub answer: Duration,
+    /// Size of an answer's body in bytes.
+    pub answer_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            answer: Duration::from_secs(60),
+            answer_bytes: 16 << 20,
+        }
+    }
+}
+
+/// Why there is no answer, or none that can be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The host name has no address.
+    #[error("{peer}: the host name can't be resolved: {source}")]
+    Resolve {
+        /// Who was called.
+        peer: Endpoint,
+        /// The resolver's error.
+        source: io::Error,
+    },
+    /// Nobody accepts connections there, or the network doesn't lead there.
+    #[error("{peer}: can't connect: {source}")]
+    Connect {
+        /// Who was called.
+        peer: Endpoint,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The peer's certificate isn't the one, or not under the CA, that is trusted for it.
+    #[error("{peer}: its certificate is not trusted: {source}")]
+    WrongCertificate {
+        /// Who was called.
+        peer: Endpoint,
+        /// What is wrong with it.
+        source: rustls::Error,
+    },
+    /// The peer doesn't accept our client certificate, or wants one and got none.
+    #[error("{peer}: it refuses our client certificate: {source}")]
+    ClientCertificate {
+        /// Who was called.
+        peer: Endpoint,
+        /// Its alert.
+        source: rustls::Error,
+    },
+    /// No TLS there, or none in common.
+    #[error("{peer}: TLS handshake failed: {source}")]
+    Tls {
+        /// Who was called.
+        peer: Endpoint,
+        /// What happened.
+        source: io::Error,
+    },
+    /// Too slow.
+    #[error("{peer}: no {what} within {} ms", .limit.as_millis())]
+    Timeout {
+        /// Who was called.
+        peer: Endpoint,
+        /// `connection` or `answer`.
+        what: &'static str,
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// The connection broke, or what came is no HTTP.
+    #[error("{peer}: the connection broke: {}", Chain(.source))]
+    Broken {
+        /// Who was called.
+        peer: Endpoint,
+        /// What happened.
+        source: hyper::Error,
+    },
+    /// The answer is larger than it may be.
+    #[error("{peer}: the answer is larger than {limit} bytes")]
+    TooLarge {
+        /// Who was called.
+        peer: Endpoint,
+        /// The limit.
+        limit: usize,
+    },
+    /// The answer's body isn't the JSON that was expected.
+    #[error("{peer}: the answer (HTTP status {status}) is not the JSON expected: {source}")]
+    Json {
+        /// Who was called.
+        peer: Endpoint,
+        /// HTTP status.
+        status: u16,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The request can't be written: the path or the body is no valid one.
+    #[error("{peer}: can't make the request {path:?}: {source}")]
+    Request {
+        /// Who was to be called.
+        peer: Endpoint,
+        /// The path.
+        path: String,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// An error with its sources, which hyper leaves out of its own text.
+struct Chain<'a>(&'a hyper::Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// What a peer answered, whatever its status.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// The whole body.
+    pub body: Bytes,
+    peer: Endpoint,
+}
+
+impl Answer {
+    /// The body as JSON of this type.
+    ///
+    /// # Errors
+    /// [`LinkError::Json`].
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, LinkError> {
+        serde_json::from_slice(&self.body).map_err(|source| LinkError::Json {
+            peer: self.peer.clone(),
+            status: self.status,
+            source,
+        })
+    }
+
+    /// The peer's reason in one line of at most 200 printable characters: the envelope's `status`, or the first `detail` of
+    /// an authorization failure; empty if it gave none.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let Ok(body) = serde_json::from_slice::<Value>(&self.body) else {
+            return String::new();
+        };
+        let text = body
+            .get("status")
+            .or_else(|| body.pointer("/errors/0/detail"))
+            .and_then(Value::as_str);
+        let printable = |character: &char| !character.is_control();
+        text.unwrap_or_default()
+            .chars()
+            .filter(printable)
+            .take(200)
+            .collect()
+    }
+}
+
+/// A peer and the connection to it, which is opened when it is first needed.
+pub struct Link {
+    peer: Endpoint,
+    tls: Option<Arc<ClientConfig>>,
+    limits: Limits,
+    connection: Option<Connection>,
+}
+
+/// An open connection. Its task ends with it.
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Link {
+    /// A link to the peer, not connected yet; without `tls` it speaks plain HTTP.
+    #[must_use]
+    pub const fn new(peer: Endpoint, tls: Option<Arc<ClientConfig>>, limits: Limits) -> Self {
+        Self {
+            peer,
+            tls,
+            limits,
+            connection: None,
+        }
+    }
+
+    /// Who is at the other end.
+    #[must_use]
+    pub const fn peer(&self) -> &Endpoint {
+        &self.peer
+    }
+
+    /// Connects now, unless the connection is already there.
+    ///
+    /// # Errors
+    /// [`LinkError`]: all that can go wrong before a request.
+    pub async fn connect(&mut self) -> Result<(), LinkError> {
+        self.ready().await.map(|_| ())
+    }
+
+    /// Sends a request with a JSON body, and waits for the answer.
+    ///
+    /// # Errors
+    /// As [`Link::send`]; [`LinkError::Request`] if the body can't be written as JSON.
+    pub async fn request<T: Serialize + ?Sized>(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<&T>,
+    ) -> Result<Answer, LinkError> {
+        let bytes = body
+            .map(|body| serde_json::to_vec(body))
+            .transpose()
+            .map_err(|source| LinkError::Request {
+                peer: self.peer.clone(),
+                path: path.to_owned(),
+                source: source.into(),
+            })?;
+        self.send(method, path, bytes.map(Bytes::from)).await
+    }
+
+    /// Asks without a body.
+    ///
+    /// # Errors
+    /// As [`Link::send`].
+    pub async fn get(&mut self, path: &str) -> Result<Answer, LinkError> {
+        self.send(Method::GET, path, None).await
+    }
+
+    /// Sends a request, its body being JSON already, and waits for the answer.
+    ///
+    /// # Errors
+    /// [`LinkError`]; after any of them the next request opens a new connection.
+    pub async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+    ) -> Result<Answer, LinkError> {
+        let limit = self.limits.answer;
+        let result = match timeout(limit, self.exchange(&method, path, body)).await {
+            Ok(result) => result,
+            Err(_) => Err(LinkError::Timeout {
+                peer: self.peer.clone(),
+                what: "answer",
+                limit,
+            }),
+        };
+        if result.is_err() {
+            self.connection = None;
+        }
+        result
+    }
+
+    async fn exchange(
+        &mut self,
+        method: &Method,
+        path: &str,
+        body: Option<Bytes>,
+    ) -> Result<Answer, LinkError> {
+        loop {
+            let reused = self.connection.is_some();
+            let request = self.write(method, path, body.clone())?;
+            let peer = self.peer.clone();
+            let connection = self.ready().await?;
+            match connection.sender.try_send_request(request).await {
+                Ok(response) => return self.read(response).await,
+                Err(mut error) => {
+                    let unsent = error.take_message().is_some();
+                    self.connection = None;
+                    if !(reused && (unsent || method.is_idempotent())) {
+                        return Err(broken(peer, error.into_error()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn write(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<Bytes>,
+    ) -> Result<Request<Full<Bytes>>, LinkError> {
+        let mut request = Request::builder()
+            .method(method.clone())
+            .uri(path)
+            .header(HOST, self.peer.to_string())
+            .header(ACCEPT, "application/json");
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        request
+            .body(Full::new(body.unwrap_or_default()))
+            .map_err(|source| LinkError::Request {
+                peer: self.peer.clone(),
+                path: path.to_owned(),
+                source: source.into(),
+            })
+    }
+
+    async fn read(&mut self, response: Response<Incoming>) -> Result<Answer, LinkError> {
+        let status = response.status().as_u16();
+        let limit = self.limits.answer_bytes;
+        match Limited::new(response.into_body(), limit).collect().await {
+            Ok(body) => Ok(Answer {
+                status,
+                body: body.to_bytes(),
+                peer: self.peer.clone(),
+            }),
+            Err(error) => {
+                let peer = self.peer.clone();
+                match error.downcast::<hyper::Error>() {
+                    Ok(source) => Err(broken(peer, *source)),
+                    Err(other) => {
+                        debug_assert!(other.is::<LengthLimitError>(), "{other}");
+                        Err(LinkError::TooLarge { peer, limit })
+                    }
+                }
+            }
+        }
+    }
+
+    /// The open connection: the one that is there, if the peer hasn't closed it, else a new one.
+    async fn ready(&mut self) -> Result<&mut Connection, LinkError> {
+        let usable = match self.connection.take() {
+            Some(mut connection) => match connection.sender.ready().await {
+                Ok(()) => Some(connection),
+                Err(_) => None,
+            },
+            None => None,
+        };
+        let connection = match usable {
+            Some(connection) => connection,
+            None => self.open().await?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    async fn open(&self) -> Result<Connection, LinkError> {
+        let limit = self.limits.connect;
+        match timeout(limit, self.open_unhurried()).await {
+            Ok(result) => result,
+            Err(_) => Err(LinkError::Timeout {
+                peer: self.peer.clone(),
+                what: "connection",
+                limit,
+            }),
+        }
+    }
+
+    async fn open_unhurried(&self) -> Result<Connection, LinkError> {
+        let stream = self.dial().await?;
+        let Some(config) = &self.tls else {
+            return self.shake_hands(stream).await;
+        };
+        let name =
+            ServerName::try_from(self.peer.host.clone()).map_err(|source| LinkError::Resolve {
+                peer: self.peer.clone(),
+                source: io::Error::new(io::ErrorKind::InvalidInput, source),
+            })?;
+        let connector = TlsConnector::from(Arc::clone(config));
+        match connector.connect(name, stream).await {
+            Ok(stream) => self.shake_hands(stream).await,
+            Err(source) => Err(handshake(self.peer.clone(), source)),
+        }
+    }
+
+    async fn dial(&self) -> Result<TcpStream, LinkError> {
+        let addresses: Vec<SocketAddr> = match self.peer.host.parse::<IpAddr>() {
+            Ok(address) => vec![(address, self.peer.port).into()],
+            Err(_) => tokio::net::lookup_host((self.peer.host.as_str(), self.peer.port))
+                .await
+                .map_err(|source| LinkError::Resolve {
+                    peer: self.peer.clone(),
+                    source,
+                })?
+                .collect(),
+        };
+        let connect = |source| LinkError::Connect {
+            peer: self.peer.clone(),
+            source,
+        };
+        let stream = TcpStream::connect(addresses.as_slice())
+            .await
+            .map_err(connect)?;
+        stream.set_nodelay(true).map_err(connect)?;
+        Ok(stream)
+    }
+
+    async fn shake_hands<S>(&self, stream: S) -> Result<Connection, LinkError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(MAX_HEAD_BYTES)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|source| broken(self.peer.clone(), source))?;
+        let driver = tokio::spawn(async move {
+            // What ends a connection reaches the request that waits on it, or the next `ready`.
+            let _ended = connection.await;
+        });
+        Ok(Connection { sender, driver })
+    }
+}
+
+/// The error of a failed handshake, by whose fault it is.
+fn handshake(peer: Endpoint, source: io::Error) -> LinkError {
+    match find::<rustls::Error>(&source).cloned() {
+        Some(source @ rustls::Error::InvalidCertificate(_)) => {
+            LinkError::WrongCertificate { peer, source }
+        }
+        Some(source @ rustls::Error::AlertReceived(_)) if blames_client(&source) => {
+            LinkError::ClientCertificate { peer, source }
+        }
+        _ => LinkError::Tls { peer, source },
+    }
+}
+
+/// The error of a broken exchange. In TLS 1.3 a server refuses a client's certificate after the client's handshake is done.
+fn broken(peer: Endpoint, source: hyper::Error) -> LinkError {
+    match find::<rustls::Error>(&source).cloned() {
+        Some(alert) if blames_client(&alert) => LinkError::ClientCertificate {
+            peer,
+            source: alert,
+        },
+        _ => LinkError::Broken { peer, source },
+    }
+}
+
+const fn blames_client(error: &rustls::Error) -> bool {
+    use rustls::AlertDescription as Alert;
+    matches!(
+        error,
+        rustls::Error::AlertReceived(
+            Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::AccessDenied
+                | Alert::DecryptError
+                | Alert::CertificateRequired
+        )
+    )
+}
+
+/// The first error of this type among an error and its sources; `io::Error` hides its inner error from `source`.
+fn find<'a, T: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = match error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+/// The largest head of an answer; hyper's default is 400 KiB.
+const MAX_HEAD_BYTES: usize = 64 << 10;
