@@ -1,5 +1,9 @@
 //! Shapes of what travels, shared by agent, verifier and tenant.
 
 pub(crate) mod bytes;
+pub mod json;
 pub mod limits;
 pub mod quote;
+pub mod register;
+pub mod route;
+pub mod text;
