@@ -1,5 +1,7 @@
 //! From a sealed payload to files: key halves, the seal, the archive, and the sink that receives it.
 
 pub mod halves;
+pub mod inflate;
 pub mod seal;
 pub mod sink;
+pub mod zip;

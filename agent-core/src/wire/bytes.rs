@@ -69,6 +69,10 @@ impl<'a> Reader<'a> {
         self.array().map(u32::from_le_bytes)
     }
 
+    pub(crate) fn u64_le(&mut self) -> Result<u64, Truncated> {
+        self.array().map(u64::from_le_bytes)
+    }
+
     /// A `TPM2B`: a big-endian length of two bytes, then as many bytes.
     pub(crate) fn sized(&mut self) -> Result<&'a [u8], Truncated> {
         let mut ahead = self.clone();

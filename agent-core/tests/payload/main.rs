@@ -1,0 +1,5 @@
+//! The payload's way from sealed bytes to files: good archives of several writers, hostile ones, and published vectors.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on should stop")]
+
+mod foreign;
+mod recording;
