@@ -1,0 +1,3 @@
+//! The agent's network sides.
+
+pub mod tls;
