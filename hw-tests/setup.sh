@@ -1,0 +1,74 @@
+# Set-up that demo, test and bench share: sourced by them, not run.
+#
+# A fresh Debian 12 or Ubuntu gets the packages that are missing, with root or sudo; without either, the one command to
+# run is printed. Rust isn't installed: rustup is the one prerequisite.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+
+# What the programs link to, what the scenarios run, and what compiles C for ring and SQLite.
+packages=(gcc libc6-dev pkg-config libtss2-dev swtpm swtpm-tools tpm2-tools iproute2 procps openssl)
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "$*"; exit 2; }
+
+missing_packages() {
+    local package
+    for package in "${packages[@]}"; do
+        [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || printf '%s ' "$package"
+    done
+}
+
+# $1 is "ask" where a person should agree first.
+install_packages() {
+    local missing answer as_root=()
+    command -v dpkg-query >/dev/null || { check_tools; return; }
+    missing=$(missing_packages)
+    [ -n "$missing" ] || return 0
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || die "missing packages: as root, run: apt-get install $missing"
+        as_root=(sudo)
+        # Without a terminal nobody can type a password.
+        [ -t 0 ] || sudo -n true 2>/dev/null || die "missing packages: run: sudo apt-get install $missing"
+    fi
+    if [ "${1-}" = ask ]; then
+        [ -t 0 ] || die "missing packages: $missing(run again with --yes to install them)"
+        read -r -p "Install $missing? [y/N] " answer
+        [[ $answer == [yY]* ]] || die "nothing installed"
+    fi
+    say "installing $missing"
+    "${as_root[@]}" apt-get update -qq
+    # shellcheck disable=SC2086 # a list of names
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >&2
+}
+
+# Not Debian: say what has to be there.
+check_tools() {
+    local tool
+    for tool in cc pkg-config swtpm swtpm_setup tpm2_createprimary ip openssl; do
+        command -v "$tool" >/dev/null || die "$tool is missing; on Debian it comes with one of: ${packages[*]}"
+    done
+    pkg-config --exists tss2-esys || die "libtss2's development files are missing (tss2-esys.pc)"
+}
+
+check_rust() {
+    local wanted have
+    # rustup's installer changes the profile of the next login only.
+    command -v cargo >/dev/null || [ ! -d "${CARGO_HOME:-$HOME/.cargo}/bin" ] || PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+    command -v cargo >/dev/null || die "Rust is missing: install it from https://rustup.rs, then run this again"
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    have=$(rustc --version | cut -d' ' -f2)
+    [ "$(printf '%s\n' "$wanted" "$have" | sort -V | head -1)" = "$wanted" ] ||
+        die "Rust $have is too old, $wanted is needed: run: rustup update stable"
+}
+
+# Cargo runs each test program, and these scripts run theirs, in namespaces of its own.
+use_namespaces() {
+    local host
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    host=${host^^}
+    export "CARGO_TARGET_${host//-/_}_RUNNER=$root/hw-tests/namespace"
+    "$root/hw-tests/namespace" true
+}
+
+target_dir() { printf '%s\n' "${CARGO_TARGET_DIR:-$root/target}"; }

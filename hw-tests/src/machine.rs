@@ -1,0 +1,132 @@
+//! A machine's file system: its own `/root` and `/var/lib/keylime`, and mounts that stay when a program dies.
+//!
+//! A mount namespace that an idle process holds open. Programs enter it; when the [`Machine`] is dropped the holder's
+//! standard input closes, it ends, and the mounts go with it.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::Result;
+use crate::site::{self, Site};
+
+/// Where a machine finds the programs under test, whatever lies over `/root`.
+const PROGRAMS: &str = "/mnt/bin";
+
+/// Keylime's directory, on every machine.
+pub const KEYLIME: &str = "/var/lib/keylime";
+
+/// One machine.
+#[derive(Debug)]
+pub struct Machine {
+    dir: PathBuf,
+    holder: Child,
+}
+
+impl Machine {
+    /// A machine with an empty `/root` and an empty `/var/lib/keylime`.
+    ///
+    /// # Errors
+    /// The namespace can't be made.
+    pub fn new(site: &Site, name: &str) -> Result<Self> {
+        let dir = site.dir().join(name);
+        for part in ["keylime", "root", "work"] {
+            fs::create_dir_all(dir.join(part))?;
+        }
+        let set_up = r#"set -e
+            mount --bind "$1" "$4"
+            mount -t tmpfs -o mode=0755 tmpfs /var/lib
+            mkdir /var/lib/keylime
+            mount --bind "$2/keylime" "$3"
+            mount --bind "$2/root" /root
+            echo ready
+            exec cat"#;
+        let mut holder = Command::new("unshare")
+            .args([
+                "--mount",
+                "--propagation",
+                "private",
+                "sh",
+                "-c",
+                set_up,
+                "machine",
+            ])
+            .args([
+                site::programs()?.as_os_str(),
+                dir.as_os_str(),
+                OsStr::new(KEYLIME),
+                OsStr::new(PROGRAMS),
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut said = String::new();
+        if let Some(pipe) = holder.stdout.take() {
+            BufReader::new(pipe).read_line(&mut said)?;
+        }
+        if said != "ready\n" {
+            return Err(format!("machine {name}: its mounts failed").into());
+        }
+        Ok(Self { dir, holder })
+    }
+
+    /// A command on this machine, with a clean environment. `program` is one of ours, or any that `PATH` finds.
+    pub fn command(&self, program: &str) -> Command {
+        let ours = Path::new(PROGRAMS).join(program);
+        let ours_exists = site::programs().is_ok_and(|dir| dir.join(program).exists());
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--mount=/proc/{}/ns/mnt", self.holder.id()));
+        command.arg("--").args(["env", "--chdir"]).arg(self.work());
+        command.arg(if ours_exists {
+            ours.as_os_str()
+        } else {
+            OsStr::new(program)
+        });
+        command.env_clear();
+        command
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
+            .env("HOME", "/root");
+        command
+    }
+
+    /// Its `/root`, as seen from outside.
+    pub fn root(&self) -> PathBuf {
+        self.dir.join("root")
+    }
+
+    /// Its `/var/lib/keylime`, as seen from outside: what lies in mounts below it is in [`Machine::inside`].
+    pub fn keylime(&self) -> PathBuf {
+        self.dir.join("keylime")
+    }
+
+    /// Where its programs start.
+    pub fn work(&self) -> PathBuf {
+        self.dir.join("work")
+    }
+
+    /// A path of this machine, its mounts included, as seen from outside.
+    pub fn inside(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        Path::new("/proc")
+            .join(self.holder.id().to_string())
+            .join("root")
+            .join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// The landing zone's unpacked payload, as seen from outside.
+    pub fn unzipped(&self) -> PathBuf {
+        self.inside(KEYLIME).join("secure/unzipped")
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        drop(self.holder.stdin.take());
+        let _ended = self.holder.wait();
+    }
+}

@@ -1,0 +1,192 @@
+//! A machine with a TPM that runs the agent.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::Result;
+use crate::machine::{KEYLIME, Machine};
+use crate::process::{Log, Program};
+use crate::servers::Verifier;
+use crate::site::{Site, fresh_address};
+use crate::swtpm::Swtpm;
+
+/// Port of the agent.
+pub const PORT: u16 = 9002;
+
+/// A node.
+#[derive(Debug)]
+pub struct Node<'site> {
+    site: &'site Site,
+    machine: Machine,
+    address: Ipv4Addr,
+    registrar: Ipv4Addr,
+    tpm: Swtpm,
+    options: Vec<String>,
+    running: Option<Program>,
+}
+
+impl<'site> Node<'site> {
+    /// A node that has registered with the verifier's registrar and listens.
+    ///
+    /// # Errors
+    /// The agent doesn't start or doesn't register.
+    pub fn boot(verifier: &Verifier<'site>, tpm: Swtpm) -> Result<Self> {
+        Self::boot_with(verifier, tpm, &[])
+    }
+
+    /// As [`Node::boot`], with more options for the agent.
+    ///
+    /// # Errors
+    /// As [`Node::boot`].
+    pub fn boot_with(verifier: &Verifier<'site>, tpm: Swtpm, options: &[&str]) -> Result<Self> {
+        let mut node = Self::install(verifier, tpm, options)?;
+        node.start_agent()?;
+        node.wait_until_registered()?;
+        Ok(node)
+    }
+
+    /// A node whose agent isn't started yet. It knows the verifier's CA and the registrar's address.
+    ///
+    /// # Errors
+    /// No namespace for it.
+    pub fn install(verifier: &Verifier<'site>, tpm: Swtpm, options: &[&str]) -> Result<Self> {
+        let site = verifier.site();
+        let address = fresh_address();
+        let machine = Machine::new(site, &format!("node-{address}"))?;
+        verifier.introduce_to(&machine.keylime())?;
+        let options = options.iter().map(|&option| option.to_owned()).collect();
+        Ok(Self {
+            site,
+            machine,
+            address,
+            registrar: verifier.address(),
+            tpm,
+            options,
+            running: None,
+        })
+    }
+
+    /// Starts the agent and waits until it listens.
+    ///
+    /// # Errors
+    /// It doesn't.
+    pub fn start_agent(&mut self) -> Result {
+        self.launch()?.wait_for("listening on")?;
+        Ok(())
+    }
+
+    /// Starts the agent, and waits for nothing.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn launch(&mut self) -> Result<&Program> {
+        let mut command = self.machine.command("keyhalf-agent");
+        command.args(["serve", "--tcti", &self.tpm.tcti()]);
+        command.args([
+            "--ip",
+            &self.address.to_string(),
+            "--registrar-ip",
+            &self.registrar.to_string(),
+        ]);
+        command.args(&self.options);
+        Ok(self
+            .running
+            .insert(Program::start(command, self.site.log("keyhalf-agent"))?))
+    }
+
+    /// Waits for the registrar's consent, and returns the node's uuid.
+    ///
+    /// # Errors
+    /// It doesn't come.
+    pub fn wait_until_registered(&self) -> Result<String> {
+        let line = self.program()?.wait_for("registered as ")?;
+        let uuid = line
+            .split("registered as ")
+            .nth(1)
+            .and_then(|rest| rest.split_whitespace().next());
+        Ok(uuid.ok_or("no uuid in the log")?.to_owned())
+    }
+
+    /// Its uuid, as the agent logged it.
+    ///
+    /// # Errors
+    /// It isn't registered.
+    pub fn uuid(&self) -> Result<String> {
+        self.wait_until_registered()
+    }
+
+    /// SIGTERM to the agent; its exit status and how long it took.
+    ///
+    /// # Errors
+    /// It isn't running, or doesn't end.
+    pub fn stop_agent(&mut self) -> Result<(ExitStatus, Duration)> {
+        self.running
+            .take()
+            .ok_or("the agent isn't running")?
+            .terminate()
+    }
+
+    /// SIGKILL to the agent.
+    ///
+    /// # Errors
+    /// It isn't running.
+    pub fn kill_agent(&mut self) -> Result {
+        self.running.take().ok_or("the agent isn't running")?.kill()
+    }
+
+    /// The running agent.
+    ///
+    /// # Errors
+    /// It isn't running.
+    pub fn program(&self) -> Result<&Program> {
+        self.running
+            .as_ref()
+            .ok_or_else(|| "the agent isn't running".into())
+    }
+
+    /// What the agent has said since it was started last.
+    ///
+    /// # Errors
+    /// It isn't running.
+    pub fn log(&self) -> Result<&Arc<Log>> {
+        Ok(self.program()?.log())
+    }
+
+    /// Its address.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// Its address as text, for command lines.
+    pub fn ip(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Its TPM.
+    pub fn tpm(&self) -> &Swtpm {
+        &self.tpm
+    }
+
+    /// Its file system.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// A file of the unpacked payload.
+    pub fn unzipped(&self, name: &str) -> PathBuf {
+        self.machine.unzipped().join(name)
+    }
+
+    /// Whether anything of a payload is in the landing zone: nothing may be, until a node has passed.
+    pub fn has_nothing(&self) -> bool {
+        let secure = self.machine.inside(KEYLIME).join("secure");
+        let entries = fs::read_dir(secure)
+            .map(|dir| dir.flatten().count())
+            .unwrap_or(0);
+        entries == 0
+    }
+}

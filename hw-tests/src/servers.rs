@@ -1,0 +1,142 @@
+//! The verifier with its registrar, on the operator's machine.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use crate::Result;
+use crate::machine::Machine;
+use crate::process::Program;
+use crate::site::{Site, fresh_address};
+
+/// Port of the registrar for agents.
+pub const REGISTRAR_PORT: u16 = 8890;
+
+/// Port of the registrar for administration.
+pub const REGISTRAR_TLS_PORT: u16 = 8891;
+
+/// Port of the verifier.
+pub const VERIFIER_PORT: u16 = 8881;
+
+/// `keyhalf-verifier` on a machine of its own.
+#[derive(Debug)]
+pub struct Verifier<'site> {
+    site: &'site Site,
+    machine: Machine,
+    address: Ipv4Addr,
+    options: Vec<String>,
+    running: Option<Program>,
+}
+
+impl<'site> Verifier<'site> {
+    /// A verifier that listens.
+    ///
+    /// # Errors
+    /// It doesn't start.
+    pub fn start(site: &'site Site) -> Result<Self> {
+        Self::start_with(site, &[])
+    }
+
+    /// As [`Verifier::start`], with more options.
+    ///
+    /// # Errors
+    /// It doesn't start.
+    pub fn start_with(site: &'site Site, options: &[&str]) -> Result<Self> {
+        let machine = Machine::new(site, "operator")?;
+        let options = options.iter().map(|&option| option.to_owned()).collect();
+        let mut verifier = Self {
+            site,
+            machine,
+            address: fresh_address(),
+            options,
+            running: None,
+        };
+        verifier.start_again()?;
+        Ok(verifier)
+    }
+
+    /// Starts it again, on what it left behind.
+    ///
+    /// # Errors
+    /// It doesn't start.
+    pub fn start_again(&mut self) -> Result {
+        let mut command = self.machine.command("keyhalf-verifier");
+        command
+            .args(["--ip", &self.address.to_string(), "--quote-interval", "0.2"])
+            .args(&self.options);
+        let program = Program::start(command, self.site.log("keyhalf-verifier"))?;
+        program.wait_for("verifier listening on")?;
+        program.wait_for("registrar listening on")?;
+        self.running = Some(program);
+        Ok(())
+    }
+
+    /// SIGTERM; its exit status and how long it took.
+    ///
+    /// # Errors
+    /// It isn't running, or doesn't end.
+    pub fn stop(&mut self) -> Result<(ExitStatus, Duration)> {
+        self.running
+            .take()
+            .ok_or("the verifier isn't running")?
+            .terminate()
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Errors
+    /// It isn't running.
+    pub fn kill(&mut self) -> Result {
+        self.running
+            .take()
+            .ok_or("the verifier isn't running")?
+            .kill()
+    }
+
+    /// The running program.
+    ///
+    /// # Errors
+    /// It isn't running.
+    pub fn program(&self) -> Result<&Program> {
+        self.running
+            .as_ref()
+            .ok_or_else(|| "the verifier isn't running".into())
+    }
+
+    /// Its address.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// Its machine, which is the tenant's as well.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// A file of its `cv_ca` directory.
+    pub fn ca_file(&self, name: &str) -> PathBuf {
+        self.machine.keylime().join("cv_ca").join(name)
+    }
+
+    /// Gives a machine the certificate by which it knows this verifier and its tenants, as an operator would.
+    ///
+    /// # Errors
+    /// The copy fails.
+    pub fn introduce_to(&self, keylime: &Path) -> Result {
+        fs::create_dir_all(keylime.join("cv_ca"))?;
+        fs::copy(self.ca_file("cacert.crt"), keylime.join("cv_ca/cacert.crt"))?;
+        Ok(())
+    }
+
+    /// A command on its machine.
+    pub fn command(&self, program: &str) -> Command {
+        self.machine.command(program)
+    }
+
+    /// The scenario.
+    pub fn site(&self) -> &'site Site {
+        self.site
+    }
+}
