@@ -102,8 +102,8 @@ impl Scheme {
 
 fn rsa_key(fields: &mut Fields<'_>) -> Result<KeyNumbers, PublicFault> {
     let bits = fields.u16()?;
-    if !(MIN_RSA_BITS..=MAX_RSA_BITS).contains(&bits) || bits % 8 != 0 {
-        return Err(refused("keyBits", bits.into(), "2048 to 4096"));
+    if bits != RSA_BITS {
+        return Err(refused("keyBits", bits.into(), "2048"));
     }
     let exponent = fields.u32()?;
     if exponent != 0 && exponent != RSA_EXPONENT {
@@ -188,9 +188,8 @@ const CURVE_P256: u16 = 0x0003;
 pub(super) const COORDINATE_BYTES: usize = 32;
 const SEC1_UNCOMPRESSED: u8 = 4;
 
-/// NIST SP 800-57 wants no less; above 4096 checking only gets slower, so there it ends.
-pub(super) const MIN_RSA_BITS: u16 = 2048;
-const MAX_RSA_BITS: u16 = 4096;
+/// What TPMs make and agents use; quotes by longer keys don't fit the protocol's buffers.
+const RSA_BITS: u16 = 2048;
 const RSA_EXPONENT: u32 = 65537;
 
 pub(super) const HASHES: &str = "sha256, sha384, sha512";

@@ -8,15 +8,15 @@
 use std::fmt;
 
 use agent_core::wire::quote::{HashAlg, SignAlg};
+use agent_core::wire::text::Hex;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use rsa::pkcs8::{EncodePublicKey as _, LineEnding};
-use rsa::traits::PublicKeyParts as _;
-use sha2::{Digest as _, Sha256, Sha384, Sha512};
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::area::{
-    ALG_AES, ALG_CFB, ALG_ECDSA, ALG_NULL, ALG_RSASSA, Area, HASHES, MIN_RSA_BITS, Symmetric,
+    ALG_AES, ALG_CFB, ALG_ECDSA, ALG_NULL, ALG_RSASSA, Area, HASHES, Symmetric,
     refused,
 };
 
@@ -108,31 +108,15 @@ impl Name {
 
     fn of(area: &[u8], alg: HashAlg) -> Self {
         let mut name = alg.tpm_id().to_be_bytes().to_vec();
-        name.extend_from_slice(&hash(alg, &[area]));
+        name.extend_from_slice(&alg.digest([area]));
         Self(name.into())
-    }
-}
-
-/// The hash of the parts, one after the other.
-pub(super) fn hash(alg: HashAlg, parts: &[&[u8]]) -> Vec<u8> {
-    fn of<D: sha2::Digest>(parts: &[&[u8]]) -> Vec<u8> {
-        let mut digest = D::new();
-        for part in parts {
-            digest.update(part);
-        }
-        digest.finalize().to_vec()
-    }
-    match alg {
-        HashAlg::Sha256 => of::<Sha256>(parts),
-        HashAlg::Sha384 => of::<Sha384>(parts),
-        HashAlg::Sha512 => of::<Sha512>(parts),
     }
 }
 
 /// A key's numbers, checked: the modulus is odd and as long as it says, the point is on the curve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyNumbers {
-    /// RSA, 2048 to 4096 bits, exponent 65537.
+    /// RSA, 2048 bits, exponent 65537.
     Rsa(Box<rsa::PublicKey>),
     /// ECC NIST P-256.
     P256(p256::PublicKey),
@@ -309,12 +293,6 @@ impl EkPublic {
         if area.scheme.alg != ALG_NULL {
             return Err(refused("scheme", area.scheme.alg.into(), "none"));
         }
-        if let KeyNumbers::Rsa(key) = &area.numbers
-            && key.size() * 8 != usize::from(MIN_RSA_BITS)
-        {
-            let bits = u32::try_from(key.size() * 8).unwrap_or(u32::MAX);
-            return Err(refused("keyBits", bits, "2048"));
-        }
         Ok(Self {
             marshalled: marshalled.into(),
             name: Name::of(area.bytes, area.name_alg),
@@ -354,7 +332,7 @@ impl EkPublic {
     pub fn hash_ek(&self) -> Option<String> {
         let pem = self.numbers.spki_pem()?;
         let digest = Sha256::digest(pem.as_bytes());
-        Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+        Some(Hex(&digest).to_string())
     }
 }
 
