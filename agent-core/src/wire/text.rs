@@ -28,7 +28,7 @@ impl Nonce {
 }
 
 /// An agent's identifier: 1 to 128 characters of `[A-Za-z0-9_.-]`, not `.` or `..`, so that it can stand in a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Uuid(heapless::String<MAX_UUID_BYTES>);
 
 impl Uuid {
