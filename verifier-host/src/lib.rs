@@ -9,11 +9,17 @@
 //! was checked.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "server")]
+pub mod api;
 pub mod envelope;
 pub mod evidence;
 pub mod link;
 pub mod pki;
 pub mod policy;
+#[cfg(feature = "server")]
+pub mod revocation;
+#[cfg(feature = "server")]
+pub mod rounds;
 #[cfg(feature = "server")]
 pub mod store;
 pub mod transport;

@@ -15,6 +15,7 @@ use self::at_rest::{AtRest, AtRestError};
 
 pub mod at_rest;
 mod files;
+pub mod nodes;
 
 /// What a database can't do, or not here.
 #[derive(Debug, Error)]

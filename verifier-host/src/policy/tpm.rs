@@ -7,7 +7,8 @@
 
 use std::fmt;
 
-use agent_core::wire::quote::{Digest, PCR_COUNT, PcrMask, PcrValues};
+use agent_core::wire::quote::{Digest, PCR_COUNT, PcrMask};
+use agent_core::wire::text::Hex;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use thiserror::Error;
@@ -133,7 +134,7 @@ impl TpmPolicy {
     ///
     /// # Errors
     /// The first PCR, in ascending order, that isn't there or holds none of its values.
-    pub fn judge(&self, values: &PcrValues) -> Result<(), PcrMismatch> {
+    pub fn judge(&self, values: &[(u8, Digest)]) -> Result<(), PcrMismatch> {
         for (pcr, expected) in &self.wanted {
             let got = values
                 .iter()
@@ -154,31 +155,19 @@ impl TpmPolicy {
 impl fmt::Display for PcrMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.got {
-            Some(got) => write!(f, "PCR {} held {}, wanted ", self.pcr, hex(got))?,
+            Some(got) => write!(f, "PCR {} held {}, wanted ", self.pcr, Hex(got))?,
             None => write!(f, "PCR {} was not in the quote, wanted ", self.pcr)?,
         }
         match self.expected.as_slice() {
-            [one] => f.write_str(&hex(one)),
+            [one] => write!(f, "{}", Hex(one)),
             several => {
                 f.write_str("one of")?;
                 several
                     .iter()
-                    .try_for_each(|value| write!(f, " {}", hex(value)))
+                    .try_for_each(|value| write!(f, " {}", Hex(value)))
             }
         }
     }
-}
-
-/// Lowercase hexadecimal text.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
 }
 
 /// The pairs of a JSON object as they stand: a name that comes twice is seen, not overwritten.
@@ -402,10 +391,9 @@ mod tests {
                 mismatch(2, None, &[digest(0, 32)]),
             ),
         ] {
-            let values = values.into_iter().collect();
             assert_eq!(policy.judge(&values), expected, "{name}");
         }
-        let mismatch = policy.judge(&PcrValues::new()).unwrap_err();
+        let mismatch = policy.judge(&[]).unwrap_err();
         assert_eq!(
             mismatch.to_string(),
             format!("PCR 2 was not in the quote, wanted {ZEROS}")

@@ -1,0 +1,226 @@
+//! The body of `POST /v2.x/agents/{uuid}`, read strictly: what it asks for is done, or it is refused.
+
+use std::collections::BTreeMap;
+
+use agent_core::payload::halves::Half;
+use agent_core::wire::route::ApiVersion;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::revocation::message::{NotifierKey, NotifierKeyError};
+use crate::rounds::terms::{Terms, TermsError, TermsText};
+use crate::store::nodes::Secrets;
+
+/// Why a node isn't added; always the tenant's to mend, so always HTTP 400.
+#[derive(Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum AddError {
+    /// Not a JSON object, or a field of another type.
+    #[error("the body is not the JSON object expected: {reason}")]
+    Json {
+        /// What the parser said; it quotes nothing of the body.
+        reason: String,
+    },
+    /// Fields that must be there.
+    #[error("the body lacks {}", names.join(", "))]
+    Missing {
+        /// Which.
+        names: Vec<&'static str>,
+    },
+    /// A policy of a kind that this version doesn't evaluate: accepting it would mean ignoring it.
+    #[error(
+        "{field} is set, and this version of keyhalf-verifier can't evaluate it; leave it empty to attest by tpm_policy alone"
+    )]
+    CantEvaluate {
+        /// The field.
+        field: &'static str,
+    },
+    /// V isn't a key half.
+    #[error("v is not the base64 of 16 or 32 bytes")]
+    V,
+    /// A version of the agent API that isn't spoken here.
+    #[error(
+        "supported_version is none of the agent API that this verifier speaks (2.1 to {})",
+        ApiVersion::NEWEST
+    )]
+    Version,
+    /// The key for revocations.
+    #[error(transparent)]
+    NotifierKey(#[from] NotifierKeyError),
+    /// Address, policy, key or certificate.
+    #[error(transparent)]
+    Terms(#[from] TermsError),
+}
+
+/// A node to be added.
+pub struct Addition {
+    /// What the tenant says.
+    pub terms: Terms,
+    /// What it entrusts.
+    pub secrets: Secrets,
+}
+
+impl Addition {
+    /// Reads the body. `verifier` is this verifier's own address, for tenants that leave it out.
+    ///
+    /// # Errors
+    /// [`AddError`].
+    pub fn parse(body: &[u8], verifier: (&str, u16)) -> Result<Self, AddError> {
+        let present: BTreeMap<String, IgnoredAny> =
+            serde_json::from_slice(body).map_err(json_error)?;
+        let names: Vec<_> = REQUIRED
+            .iter()
+            .copied()
+            .filter(|name| !present.contains_key(*name))
+            .collect();
+        if !names.is_empty() {
+            return Err(AddError::Missing { names });
+        }
+        let body: Body = serde_json::from_slice(body).map_err(json_error)?;
+        body.refuse_unevaluated()?;
+        let secrets = Secrets {
+            v: body.v.as_ref().map(|text| half(text)).transpose()?,
+            revocation_key: body.revocation_key.filter(|pem| !pem.is_empty()),
+        };
+        if let Some(pem) = &secrets.revocation_key {
+            NotifierKey::from_pem(pem)?;
+        }
+        let supported_version = match body.supported_version {
+            None => ApiVersion::NEWEST,
+            Some(text) => ApiVersion::parse(&text).ok_or(AddError::Version)?,
+        };
+        let terms = Terms::try_from(TermsText {
+            ip: body.cloudagent_ip,
+            port: body.cloudagent_port.0,
+            verifier_ip: body.verifier_ip.unwrap_or_else(|| verifier.0.to_owned()),
+            verifier_port: body.verifier_port.map_or(verifier.1, |port| port.0),
+            tpm_policy: body.tpm_policy,
+            metadata: body.metadata.unwrap_or_else(|| "{}".to_owned()),
+            accept_tpm_hash_algs: body.accept_tpm_hash_algs,
+            accept_tpm_encryption_algs: body.accept_tpm_encryption_algs,
+            accept_tpm_signing_algs: body.accept_tpm_signing_algs,
+            ak_tpm: body.ak_tpm,
+            mtls_cert: body.mtls_cert,
+            supported_version,
+        })?;
+        Ok(Self { terms, secrets })
+    }
+}
+
+#[derive(Deserialize)]
+struct Body {
+    v: Option<Zeroizing<String>>,
+    cloudagent_ip: String,
+    cloudagent_port: Port,
+    verifier_ip: Option<String>,
+    verifier_port: Option<Port>,
+    tpm_policy: String,
+    runtime_policy: Option<Value>,
+    #[serde(default)]
+    runtime_policy_name: Option<Value>,
+    #[serde(default)]
+    runtime_policy_key: Option<Value>,
+    mb_policy: Option<Value>,
+    #[serde(default)]
+    mb_policy_name: Option<Value>,
+    ima_sign_verification_keys: Option<Value>,
+    metadata: Option<String>,
+    revocation_key: Option<Zeroizing<String>>,
+    accept_tpm_hash_algs: Vec<String>,
+    accept_tpm_encryption_algs: Vec<String>,
+    accept_tpm_signing_algs: Vec<String>,
+    ak_tpm: String,
+    mtls_cert: String,
+    supported_version: Option<String>,
+}
+
+impl Body {
+    fn refuse_unevaluated(&self) -> Result<(), AddError> {
+        for (field, value) in [
+            ("runtime_policy", &self.runtime_policy),
+            ("runtime_policy_name", &self.runtime_policy_name),
+            ("runtime_policy_key", &self.runtime_policy_key),
+            ("mb_policy", &self.mb_policy),
+            ("mb_policy_name", &self.mb_policy_name),
+            (
+                "ima_sign_verification_keys",
+                &self.ima_sign_verification_keys,
+            ),
+        ] {
+            if value.as_ref().is_some_and(says_something) {
+                return Err(AddError::CantEvaluate { field });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A port as a number or, as Keylime's tenant writes its verifier's, as text.
+struct Port(u16);
+
+impl<'de> Deserialize<'de> for Port {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Number(u16),
+            Text(String),
+        }
+        let port = match Either::deserialize(deserializer)? {
+            Either::Number(port) => Some(port),
+            Either::Text(text) => text.parse().ok(),
+        };
+        port.map(Self)
+            .ok_or_else(|| serde::de::Error::custom("no port"))
+    }
+}
+
+/// Whether a policy is there: Keylime's tenant sends `null`, `""`, `"{}"` or `"[]"` where none was given.
+fn says_something(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::String(text) => !matches!(text.trim(), "" | "{}" | "[]"),
+        Value::Array(values) => !values.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) => true,
+    }
+}
+
+fn half(text: &str) -> Result<Zeroizing<Vec<u8>>, AddError> {
+    let bytes = Zeroizing::new(BASE64_STANDARD.decode(text).map_err(|_| AddError::V)?);
+    Half::from_slice(&bytes).map_err(|_| AddError::V)?;
+    Ok(bytes)
+}
+
+/// The parser's words without what it quotes of the body, which may be a secret: line and column remain.
+fn json_error(error: serde_json::Error) -> AddError {
+    let place = format!("line {} column {}", error.line(), error.column());
+    let reason = match error.classify() {
+        serde_json::error::Category::Data => format!("a field has the wrong type at {place}"),
+        _ => format!("no JSON at {place}"),
+    };
+    AddError::Json { reason }
+}
+
+/// Fields that must be there, though some may be null or empty.
+const REQUIRED: &[&str] = &[
+    "v",
+    "cloudagent_ip",
+    "cloudagent_port",
+    "tpm_policy",
+    "runtime_policy",
+    "mb_policy",
+    "ima_sign_verification_keys",
+    "metadata",
+    "revocation_key",
+    "accept_tpm_hash_algs",
+    "accept_tpm_encryption_algs",
+    "accept_tpm_signing_algs",
+    "ak_tpm",
+    "mtls_cert",
+];

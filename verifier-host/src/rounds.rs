@@ -1,0 +1,11 @@
+//! Attesting the nodes, one round after the other.
+//!
+//! [`round`] decides: a challenge, then evidence, then a verdict, without a socket or a clock. [`schedule`] acts: one task
+//! for each node, which asks, hands V over and remembers.
+
+mod attend;
+pub mod node;
+pub mod progress;
+pub mod round;
+pub mod schedule;
+pub mod terms;

@@ -1,0 +1,320 @@
+//! The task that attests one node: asks, judges, hands V over, remembers, waits, and again.
+//!
+//! It may be stopped at any await: what it had not written yet is asked again, or given again, after the next start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_core::wire::route::ApiVersion;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use rand::TryRng as _;
+use rand::rngs::SysRng;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::sleep;
+use tracing::{error, info, warn};
+
+use super::node::{Node, unix_now};
+use super::progress::{Failure, OperationalState, Standing};
+use super::round::{Challenge, Extent, Nonce, Passed, Reply, Verdict};
+use super::schedule::Shared;
+use crate::link::{Limits, Link, LinkError, Method};
+use crate::revocation;
+use crate::transport::TransportKey;
+
+/// One node, its connection, and what the database knows of it.
+pub(super) struct Attendant {
+    shared: Arc<Shared>,
+    node: Arc<Node>,
+    link: Link,
+    extent: Extent,
+    written: Option<Standing>,
+}
+
+/// Why V didn't arrive.
+#[derive(Debug, thiserror::Error)]
+enum Undelivered {
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("the agent refuses it: HTTP {status}, \"{reason}\"")]
+    Refused { status: u16, reason: String },
+    #[error(transparent)]
+    Key(#[from] crate::transport::TransportError),
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+}
+
+impl Attendant {
+    pub(super) fn new(shared: Arc<Shared>, node: Arc<Node>) -> Self {
+        let link = node.link(AGENT_LIMITS);
+        Self {
+            shared,
+            node,
+            link,
+            extent: Extent::Full,
+            written: None,
+        }
+    }
+
+    /// Rounds until the node fails. A task that is dropped ends it earlier.
+    pub(super) async fn run(mut self, first: Duration) {
+        sleep(first).await;
+        while self
+            .node
+            .update(|progress| progress.standing.state.is_attesting())
+        {
+            let pause = self.round().await;
+            self.write().await;
+            sleep(pause).await;
+        }
+    }
+
+    /// One round; how long to wait for the next.
+    async fn round(&mut self) -> Duration {
+        match self.ask().await {
+            Ok(Verdict::Passed(passed)) => self.passed(passed).await,
+            Ok(Verdict::AskInFull) => {
+                self.extent = Extent::Full;
+                Duration::ZERO
+            }
+            Ok(Verdict::Renegotiate) => self.renegotiate().await,
+            Ok(Verdict::Later(reason)) => self.unreachable(format!("it can't quote now: {reason}")),
+            Ok(Verdict::Failed(state, failure)) => self.failed(state, failure).await,
+            Err(reason) => self.unreachable(reason),
+        }
+    }
+
+    async fn ask(&mut self) -> Result<Verdict, String> {
+        let nonce = Nonce::random().map_err(|error| format!("no random numbers here: {error}"))?;
+        let before = self.node.progress();
+        let challenge = Challenge::new(nonce, &self.node.terms, &before, self.extent);
+        {
+            let _permit = self.shared.connecting.acquire().await;
+            self.link
+                .connect()
+                .await
+                .map_err(|error| error.to_string())?;
+        }
+        let target = challenge.target(before.standing.version);
+        let answer = self
+            .link
+            .get(&target)
+            .await
+            .map_err(|error| error.to_string())?;
+        let reply = Reply {
+            status: answer.status,
+            body: &answer.body,
+        };
+        Ok(challenge.judge(&self.node.terms, &before, reply))
+    }
+
+    async fn passed(&mut self, passed: Passed) -> Duration {
+        let first = self.node.update(|progress| {
+            let recovered = progress.tally.unreachable.is_some();
+            let first = !progress.standing.passed || recovered;
+            progress.passed(passed.clock, unix_now());
+            progress.standing.algorithms = Some(passed.algorithms);
+            progress.standing.pubkey = Some(passed.pubkey.clone());
+            let given = progress.standing.v_given_to.as_ref() == Some(&passed.pubkey);
+            progress.standing.state = if self.node.has_v && !given {
+                OperationalState::ProvideV
+            } else {
+                OperationalState::GetQuote
+            };
+            first
+        });
+        if first {
+            info!(agent = %self.node.id, "passed");
+        }
+        self.extent = Extent::Partial;
+        if self.node.update(|progress| progress.standing.state) != OperationalState::ProvideV {
+            return self.pause();
+        }
+        self.write().await;
+        match self.provide_v(&passed.pubkey).await {
+            Ok(()) => {
+                info!(agent = %self.node.id, "V given");
+                self.node.update(|progress| {
+                    progress.standing.v_given_to = Some(passed.pubkey);
+                    progress.standing.state = OperationalState::GetQuote;
+                });
+            }
+            Err(error) => {
+                warn!(agent = %self.node.id, "V not delivered, it comes after the next pass: {error}");
+                self.extent = Extent::Full;
+                let state = OperationalState::ProvideVRetry;
+                self.node.update(|progress| progress.standing.state = state);
+            }
+        }
+        self.pause()
+    }
+
+    async fn provide_v(&mut self, pubkey: &str) -> Result<(), Undelivered> {
+        let Some(v) = self.shared.store.v(&self.node.id).await? else {
+            return Ok(());
+        };
+        let encrypted = TransportKey::from_pem(pubkey)?.encrypt(&v)?;
+        let version = self.node.update(|progress| progress.standing.version);
+        let body = json!({ "encrypted_key": BASE64_STANDARD.encode(encrypted) });
+        let path = format!("/v{version}/keys/vkey");
+        let answer = self.link.request(Method::POST, &path, Some(&body)).await?;
+        match answer.status {
+            200 => Ok(()),
+            status => Err(Undelivered::Refused {
+                status,
+                reason: answer.reason(),
+            }),
+        }
+    }
+
+    /// Asks the agent which versions it has, and takes the newest common one.
+    async fn renegotiate(&mut self) -> Duration {
+        let found = match self
+            .link
+            .get("/version")
+            .await
+            .and_then(|answer| answer.json::<VersionBody>())
+        {
+            Ok(body) => body.results.supported_versions,
+            Err(LinkError::Json { source, .. }) => {
+                return self
+                    .no_version(format!("its list is unreadable: {source}"))
+                    .await;
+            }
+            Err(error) => return self.unreachable(error.to_string()),
+        };
+        let newest = found
+            .iter()
+            .filter_map(|name| ApiVersion::parse(name))
+            .max();
+        let (before, passed) = self
+            .node
+            .update(|p| (p.standing.version, p.standing.passed));
+        match newest {
+            None => {
+                self.no_version("it has none in common with this verifier".to_owned())
+                    .await
+            }
+            Some(version) if version == before => {
+                self.no_version(format!("it lists {version} and refuses it"))
+                    .await
+            }
+            Some(version) if version < before && passed => {
+                let reason = format!(
+                    "it passed with {before} and now offers {version} at most, which may be a downgrade"
+                );
+                self.no_version(reason).await
+            }
+            Some(version) => {
+                info!(agent = %self.node.id, "speaks API version {version}");
+                self.node
+                    .update(|progress| progress.standing.version = version);
+                Duration::ZERO
+            }
+        }
+    }
+
+    async fn no_version(&mut self, reason: String) -> Duration {
+        let failure = Failure {
+            event_id: "agent_validation.api_version".to_owned(),
+            reason: format!("no API version to talk to the agent: {reason}"),
+            context: json!({ "context": reason }),
+        };
+        self.failed(OperationalState::Failed, failure).await
+    }
+
+    fn unreachable(&mut self, reason: String) -> Duration {
+        self.extent = Extent::Full;
+        let attempts = self.node.update(|progress| {
+            progress.unreachable(reason.clone(), unix_now());
+            progress
+                .tally
+                .unreachable
+                .as_ref()
+                .map_or(1, |trouble| trouble.attempts)
+        });
+        if attempts == 1 {
+            warn!(agent = %self.node.id, "no answer, asked again until it comes back: {reason}");
+        }
+        let doubled = self
+            .shared
+            .interval
+            .saturating_mul(1 << (attempts - 1).min(4));
+        jittered(doubled.min(self.shared.interval * MAX_BACKOFF_INTERVALS))
+    }
+
+    async fn failed(&mut self, state: OperationalState, failure: Failure) -> Duration {
+        error!(agent = %self.node.id, event = failure.event_id, "failed: {}", failure.reason);
+        self.node
+            .update(|progress| progress.failed(state, failure.clone(), unix_now()));
+        self.write().await;
+        if state == OperationalState::InvalidQuote {
+            let peers = self.shared.nodes();
+            tokio::spawn(revocation::notify(
+                self.shared.store.clone(),
+                Arc::clone(&self.node),
+                failure,
+                peers,
+            ));
+        }
+        Duration::ZERO
+    }
+
+    fn pause(&self) -> Duration {
+        jittered(self.shared.interval)
+    }
+
+    /// Writes the progress if its standing isn't what the database has. The next round waits until that worked.
+    async fn write(&mut self) {
+        loop {
+            let progress = self.node.progress();
+            if self.written.as_ref() == Some(&progress.standing) {
+                return;
+            }
+            match self
+                .shared
+                .store
+                .save_progress(&self.node.id, &progress)
+                .await
+            {
+                Ok(()) => {
+                    self.written = Some(progress.standing);
+                    return;
+                }
+                Err(error) => {
+                    error!(agent = %self.node.id, "its progress can't be written, tried again: {error}");
+                    sleep(WRITE_AGAIN).await;
+                }
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct VersionBody {
+    results: Versions,
+}
+
+#[derive(Deserialize)]
+struct Versions {
+    supported_versions: Vec<String>,
+}
+
+/// A tenth more or less, so that nodes that started together don't stay together.
+fn jittered(pause: Duration) -> Duration {
+    let random = SysRng.try_next_u32().unwrap_or(u32::MAX / 2);
+    pause.mul_f64(0.9 + 0.2 * f64::from(random) / f64::from(u32::MAX))
+}
+
+/// A TPM that is busy takes seconds; an IMA log, which comes with every quote, some megabytes.
+const AGENT_LIMITS: Limits = Limits {
+    connect: Duration::from_secs(5),
+    answer: Duration::from_secs(30),
+    answer_bytes: 8 << 20,
+};
+
+/// A node that doesn't answer is asked this many times less often, at most.
+const MAX_BACKOFF_INTERVALS: u32 = 5;
+
+const WRITE_AGAIN: Duration = Duration::from_millis(500);

@@ -1,0 +1,77 @@
+//! A node as the running program holds it.
+
+use agent_core::wire::text::Uuid;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustls::ClientConfig;
+
+use super::progress::Progress;
+use super::terms::Terms;
+use crate::link::{Endpoint, Limits, Link};
+
+/// A node: who it is, what the tenant said, how to reach it, and what happened.
+pub struct Node {
+    /// Its identifier.
+    pub id: Uuid,
+    /// What the tenant said.
+    pub terms: Terms,
+    /// Whether V is to be given to it.
+    pub has_v: bool,
+    tls: Arc<ClientConfig>,
+    progress: Mutex<Progress>,
+}
+
+impl Node {
+    /// A node that is reached with this TLS configuration, which must trust its registered certificate alone.
+    #[must_use]
+    pub const fn new(
+        id: Uuid,
+        terms: Terms,
+        has_v: bool,
+        progress: Progress,
+        tls: Arc<ClientConfig>,
+    ) -> Self {
+        Self {
+            id,
+            terms,
+            has_v,
+            tls,
+            progress: Mutex::new(progress),
+        }
+    }
+
+    /// What happened until now.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.lock().clone()
+    }
+
+    /// Records what happened.
+    pub fn update<T>(&self, change: impl FnOnce(&mut Progress) -> T) -> T {
+        change(&mut self.lock())
+    }
+
+    /// A connection of its own to the agent.
+    #[must_use]
+    pub fn link(&self, limits: Limits) -> Link {
+        let peer = Endpoint {
+            host: self.terms.text.ip.clone(),
+            port: self.terms.text.port,
+        };
+        Link::new(peer, Some(Arc::clone(&self.tls)), limits)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        // A panic between two assignments leaves a value that is still valid.
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Seconds since 1970; 0 on a machine whose clock is before that.
+#[must_use]
+pub fn unix_now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,290 @@
+//! All nodes at once: one task for each, and the changes that tenants ask for.
+//!
+//! What is known about a node is held in memory; the database has what must not be lost. Changes come one at a time, and
+//! each stops the node's task first, so nobody writes behind its back.
+
+use agent_core::wire::text::Uuid;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::task::JoinHandle;
+use tracing::{error, info};
+
+use super::attend::Attendant;
+use super::node::Node;
+use super::progress::Progress;
+use super::terms::Terms;
+use crate::pki::{Authority, PkiError, ServerTrust};
+use crate::store::nodes::Secrets;
+use crate::store::{Store, StoreError};
+
+/// The rounds of all nodes. Cheap to clone.
+#[derive(Clone)]
+pub struct Rounds {
+    shared: Arc<Shared>,
+    authority: Arc<Authority>,
+    changing: Arc<Mutex<()>>,
+}
+
+/// What the tasks share.
+pub(super) struct Shared {
+    pub(super) store: Store,
+    pub(super) interval: Duration,
+    /// Permits to open connections: a thousand handshakes at once would starve each other.
+    pub(super) connecting: Semaphore,
+    running: RwLock<BTreeMap<Uuid, Running>>,
+}
+
+struct Running {
+    node: Arc<Node>,
+    /// `None` while a change is made.
+    task: Option<JoinHandle<()>>,
+}
+
+/// Why a change can't be made.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// A node of that name is there already.
+    #[error("agent {0} is there already; delete it first, or use update")]
+    Exists(Uuid),
+    /// There is no such node.
+    #[error("agent {0} is not known here")]
+    Unknown(Uuid),
+    /// The database or the at-rest key.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The certificates, which don't allow connecting to it.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+}
+
+impl Rounds {
+    /// Rounds over the nodes of this database, `interval` apart; none runs before [`Rounds::resume`].
+    #[must_use]
+    pub fn new(store: Store, authority: Arc<Authority>, interval: Duration) -> Self {
+        let shared = Shared {
+            store,
+            interval,
+            connecting: Semaphore::new(CONNECTING_AT_ONCE),
+            running: RwLock::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+            authority,
+            changing: Arc::default(),
+        }
+    }
+
+    /// Goes on with the nodes of the database; those that failed or were stopped stay so. How many there are.
+    ///
+    /// # Errors
+    /// The database. A record that can't be read is logged and left where it is.
+    pub async fn resume(&self) -> Result<usize, ChangeError> {
+        let mut count = 0_u32;
+        for stored in self.shared.store.nodes().await? {
+            match stored {
+                Ok(stored) => {
+                    let node = self.node(stored.id, stored.terms, stored.has_v, stored.progress)?;
+                    self.start(node, (RESUME_APART * count).min(self.shared.interval));
+                    count += 1;
+                }
+                Err(error) => error!("a node is left out: {error}"),
+            }
+        }
+        if count > 0 {
+            info!("attesting {count} nodes again");
+        }
+        Ok(self.shared.read().len())
+    }
+
+    /// Adds a node and asks it at once.
+    ///
+    /// # Errors
+    /// It exists; the database.
+    pub async fn add(&self, id: Uuid, terms: Terms, secrets: Secrets) -> Result<(), ChangeError> {
+        let _one = self.changing.lock().await;
+        let progress = Progress::new(terms.text.supported_version);
+        let has_v = secrets.v.is_some();
+        let node = self.node(id.clone(), terms, has_v, progress.clone())?;
+        let text = &node.terms.text;
+        if !self
+            .shared
+            .store
+            .insert_node(&id, text, &progress, &secrets)
+            .await?
+        {
+            return Err(ChangeError::Exists(id));
+        }
+        info!(agent = %id, "added");
+        self.start(node, Duration::ZERO);
+        Ok(())
+    }
+
+    /// Forgets a node and what was entrusted for it. Nothing is sent to it any more.
+    ///
+    /// # Errors
+    /// Unknown; the database.
+    pub async fn remove(&self, id: &Uuid) -> Result<(), ChangeError> {
+        let _one = self.changing.lock().await;
+        let node = self.halt(id).await;
+        let deleted = self.shared.store.delete_node(id).await;
+        match (deleted, node) {
+            (Ok(true), _) => {}
+            (Ok(false), _) => return Err(ChangeError::Unknown(id.clone())),
+            (Err(error), node) => {
+                node.into_iter()
+                    .for_each(|node| self.start(node, Duration::ZERO));
+                return Err(error.into());
+            }
+        }
+        self.shared.write().remove(id);
+        info!(agent = %id, "deleted");
+        Ok(())
+    }
+
+    /// Attests a node anew, whatever its state; it counts as unproved until it passes.
+    ///
+    /// # Errors
+    /// Unknown; the database.
+    pub async fn reactivate(&self, id: &Uuid) -> Result<(), ChangeError> {
+        let _one = self.changing.lock().await;
+        let node = self.change(id, Progress::reactivate).await?;
+        info!(agent = %id, "reactivated");
+        self.start(node, Duration::ZERO);
+        Ok(())
+    }
+
+    /// Ends a node's rounds until it is reactivated.
+    ///
+    /// # Errors
+    /// Unknown; the database.
+    pub async fn stop(&self, id: &Uuid) -> Result<(), ChangeError> {
+        let _one = self.changing.lock().await;
+        self.change(id, Progress::stopped).await?;
+        info!(agent = %id, "stopped");
+        Ok(())
+    }
+
+    /// The node of that name.
+    #[must_use]
+    pub fn get(&self, id: &Uuid) -> Option<Arc<Node>> {
+        self.shared
+            .read()
+            .get(id)
+            .map(|running| Arc::clone(&running.node))
+    }
+
+    /// All nodes, in the order of their names.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<Node>> {
+        self.shared.nodes()
+    }
+
+    /// The time between two rounds of a node.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        self.shared.interval
+    }
+
+    /// Ends all rounds and writes the counts that were only in memory.
+    pub async fn shut_down(&self) {
+        let _one = self.changing.lock().await;
+        let running = std::mem::take(&mut *self.shared.write());
+        let mut nodes = Vec::with_capacity(running.len());
+        for Running { node, task } in running.into_values() {
+            end(task).await;
+            nodes.push(node);
+        }
+        if let Err(error) = self.shared.store.save_all(&nodes).await {
+            error!("counts since the last change are lost: {error}");
+        }
+    }
+
+    fn node(
+        &self,
+        id: Uuid,
+        terms: Terms,
+        has_v: bool,
+        progress: Progress,
+    ) -> Result<Arc<Node>, PkiError> {
+        let trust = ServerTrust::Pinned(terms.certificate.clone());
+        let tls = self.authority.client_config(&trust)?;
+        Ok(Arc::new(Node::new(id, terms, has_v, progress, tls)))
+    }
+
+    fn start(&self, node: Arc<Node>, first: Duration) {
+        let attendant = Attendant::new(Arc::clone(&self.shared), Arc::clone(&node));
+        let task = tokio::spawn(attendant.run(first));
+        let running = Running {
+            node,
+            task: Some(task),
+        };
+        self.shared.write().insert(running.node.id.clone(), running);
+    }
+
+    /// Stops the node's task, changes its progress, and writes it; if that fails, all is as before.
+    async fn change(
+        &self,
+        id: &Uuid,
+        change: impl FnOnce(&mut Progress),
+    ) -> Result<Arc<Node>, ChangeError> {
+        let node = self
+            .halt(id)
+            .await
+            .ok_or_else(|| ChangeError::Unknown(id.clone()))?;
+        let mut progress = node.progress();
+        change(&mut progress);
+        if let Err(error) = self.shared.store.save_progress(id, &progress).await {
+            self.start(node, Duration::ZERO);
+            return Err(error.into());
+        }
+        node.update(|before| *before = progress);
+        Ok(node)
+    }
+
+    /// Ends the node's task and waits until it has ended; the node stays listed.
+    async fn halt(&self, id: &Uuid) -> Option<Arc<Node>> {
+        let (node, task) = {
+            let mut running = self.shared.write();
+            let running = running.get_mut(id)?;
+            (Arc::clone(&running.node), running.task.take())
+        };
+        end(task).await;
+        Some(node)
+    }
+}
+
+async fn end(task: Option<JoinHandle<()>>) {
+    if let Some(task) = task {
+        task.abort();
+        // Ended by the abort; the error says only that.
+        let _ = task.await;
+    }
+}
+
+impl Shared {
+    pub(super) fn nodes(&self) -> Vec<Arc<Node>> {
+        self.read()
+            .values()
+            .map(|running| Arc::clone(&running.node))
+            .collect()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<Uuid, Running>> {
+        self.running.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<Uuid, Running>> {
+        self.running.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Connections that are being opened at the same time.
+const CONNECTING_AT_ONCE: usize = 256;
+
+/// Nodes of the database begin this far apart after a start, all within one interval.
+const RESUME_APART: Duration = Duration::from_millis(5);
