@@ -2,4 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on should stop")]
 
 mod foreign;
+mod forge;
+mod hostile;
 mod recording;
+mod secrecy;
+mod vectors;

@@ -18,12 +18,18 @@ pub(crate) enum Event {
 pub(crate) struct Recording {
     pub(crate) events: Vec<Event>,
     pub(crate) refuse_call: Option<usize>,
-    calls: usize,
+    pub(crate) calls: usize,
 }
 
 /// The sink's refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refused;
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("refused")
+    }
+}
 
 impl Recording {
     fn call(&mut self) -> Result<(), Refused> {
