@@ -21,6 +21,7 @@
     expect(clippy::unwrap_used, reason = "a test that can't go on should stop")
 )]
 
+pub mod http;
 pub mod payload;
 pub mod secret;
 pub mod tpm;
