@@ -23,6 +23,7 @@
 
 pub mod http;
 pub mod payload;
+pub mod revocation;
 pub mod secret;
 pub mod tpm;
 pub mod wire;

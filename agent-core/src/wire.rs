@@ -1,6 +1,7 @@
 //! Shapes of what travels, shared by agent, verifier and tenant.
 
 pub(crate) mod bytes;
+pub mod form;
 pub mod json;
 pub mod limits;
 pub mod quote;
