@@ -21,6 +21,8 @@
     expect(clippy::unwrap_used, reason = "a test that can't go on should stop")
 )]
 
+pub mod agent;
+pub mod drive;
 pub mod http;
 pub mod payload;
 pub mod revocation;

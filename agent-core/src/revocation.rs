@@ -172,7 +172,12 @@ mod tests {
     #[test]
     fn bodies() {
         let missing = |name| Err(FormError::Missing { name });
-        let cases: [(&str, &str, Result<Result<&str, VerifyError>, FormError>); 8] = [
+        type Case<'a> = (
+            &'a str,
+            &'a str,
+            Result<Result<&'a str, VerifyError>, FormError>,
+        );
+        let cases: [Case<'_>; 8] = [
             (
                 "signed",
                 r#"{"msg":"{\"type\":\"revocation\"}","signature":"b2s="}"#,

@@ -2,6 +2,12 @@
 //!
 //! One implementation a world: over the TSS, over raw marshalling, and in memory for tests of the machine.
 
+#[cfg(feature = "fake-tpm")]
+mod fake;
+
+#[cfg(feature = "fake-tpm")]
+pub use fake::{FakeError, FakeTpm};
+
 use crate::secret::Secret;
 use crate::wire::quote::{Digest, HashAlg, PcrMask, PcrValues};
 

@@ -239,7 +239,8 @@ mod tests {
             ..post.clone()
         };
         let put = keep(Method::Other, "/version", "", Length::Unsaid);
-        let cases: [(&str, &str, Result<Option<RequestHead<'_>>, HeadError>); 23] = [
+        type Case<'a> = (&'a str, &'a str, Result<Option<RequestHead<'a>>, HeadError>);
+        let cases: [Case<'_>; 23] = [
             (
                 "plain",
                 "GET /version HTTP/1.1\r\nHost: x\r\n\r\n",

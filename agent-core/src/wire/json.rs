@@ -335,12 +335,12 @@ const MAX_LITERAL_BYTES: usize = 32;
 /// Writes an object, member by member.
 ///
 /// Every error is the writer's: no room.
-pub struct ObjectWriter<'w, W: Write> {
+pub struct ObjectWriter<'w, W: Write + ?Sized> {
     out: &'w mut W,
     empty: bool,
 }
 
-impl<'w, W: Write> ObjectWriter<'w, W> {
+impl<'w, W: Write + ?Sized> ObjectWriter<'w, W> {
     /// Begins an object.
     ///
     /// # Errors
@@ -443,16 +443,16 @@ impl<'w, W: Write> ObjectWriter<'w, W> {
     }
 }
 
-fn write_string<W: Write>(out: &mut W, value: impl Display) -> fmt::Result {
+fn write_string<W: Write + ?Sized>(out: &mut W, value: impl Display) -> fmt::Result {
     out.write_char('"')?;
     write!(Escaper(out), "{value}")?;
     out.write_char('"')
 }
 
 /// Escapes what is written through it.
-struct Escaper<'w, W: Write>(&'w mut W);
+struct Escaper<'w, W: Write + ?Sized>(&'w mut W);
 
-impl<W: Write> Write for Escaper<'_, W> {
+impl<W: Write + ?Sized> Write for Escaper<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let special = |letter: char| matches!(letter, '"' | '\\' | '\0'..' ' | '\x7F');
         for piece in text.split_inclusive(special) {

@@ -1,0 +1,506 @@
+//! The agent as a machine: requests go in, answers and duties come out; no socket, no clock, no file.
+//!
+//! Each request takes two steps. [`Agent::plan`] reads the head and says what to do with the body; the shell collects it
+//! without holding the agent. [`Agent::finish`] then takes the whole request and gives an [`Outcome`].
+//!
+//! A refused request leaves the agent as it was. The one payload that waits and the one that arrives have a vault each;
+//! while one is being opened or its script runs, a new one is refused ([`Refusal::Busy`]).
+
+mod answer;
+mod delivery;
+mod keyring;
+mod note;
+mod quoting;
+
+use core::ops::Range;
+
+use heapless::string::StringView;
+
+use crate::http::Status;
+use crate::http::head::{Length, RequestHead};
+use crate::payload::halves::{Half, Key};
+use crate::payload::seal;
+use crate::revocation::{Notice, Verify};
+use crate::tpm::Tpm;
+use crate::wire::form::{Sealed, UKey, VKey};
+use crate::wire::quote::{HashAlg, PcrMask, QuoteWriter, SignAlg};
+use crate::wire::route::{ApiVersion, KeyText, Route};
+use crate::wire::text::{Hex, Nonce, Uuid};
+
+use delivery::{Delivery, Stage};
+use keyring::{Fit, Keyring};
+
+pub use answer::{Refusal, refuse};
+pub use delivery::{Clipped, DeliveryNumber, OUTPUT_TAIL_BYTES, ScriptEnd, ScriptReport};
+pub use note::Note;
+pub use quoting::KEY_PCR;
+
+/// Room for the body of every answer. The longest is a quote of all PCRs (about 4.4 KB), or an outcome whose output is all
+/// control characters (6 bytes for each of [`OUTPUT_TAIL_BYTES`]).
+pub const MAX_ANSWER_BYTES: usize = 8 * 1024;
+
+/// The largest body without a payload: a revocation notice, escaped.
+pub const MAX_SMALL_BODY_BYTES: u64 = 16 * 1024;
+
+/// What a payload's body holds beside the payload's base64: the encrypted half, the tag, names and blanks.
+pub const UKEY_REST_BYTES: u64 = 4 * 1024;
+
+/// What an agent is told at its start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentConfig {
+    /// Its identifier.
+    pub uuid: Uuid,
+    /// The quoted bank, and the hash of the signature.
+    pub bank: HashAlg,
+    /// The attestation key's scheme.
+    pub scheme: SignAlg,
+    /// The attestation key's handle, for `agent/info`.
+    pub ak_handle: u32,
+    /// The largest sealed payload, in bytes.
+    pub max_sealed_bytes: usize,
+}
+
+/// The machine. `V` is a vault: memory that a sealed payload arrives in and is opened in, wiped when it is dropped.
+pub struct Agent<V> {
+    config: AgentConfig,
+    keyring: Keyring,
+    sealed: Option<Sealed<V>>,
+    delivery: Delivery,
+    leased: bool,
+}
+
+/// What to do with a request's body.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Plan {
+    /// There is none: finish with [`Request::Ask`].
+    Answer(Route),
+    /// Collect a V half.
+    VKey,
+    /// Collect a revocation notice.
+    Notice,
+    /// Collect a U half and a payload, in a vault of the lease's size.
+    UKey(Lease),
+    /// Answer with [`refuse`]; the body, if any, isn't read.
+    Refuse(Refusal),
+}
+
+/// The right to upload, of which there is one: it goes back by [`Agent::finish`] or [`Agent::give_up`].
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Lease {
+    vault_bytes: usize,
+}
+
+impl Lease {
+    /// The size that the vault needs.
+    #[must_use]
+    pub const fn vault_bytes(&self) -> usize {
+        self.vault_bytes
+    }
+}
+
+/// A request that has come whole.
+pub enum Request<'b, V> {
+    /// One without a body.
+    Ask(Route),
+    /// `keys/ukey`.
+    UKey(Lease, UKey<V>),
+    /// `keys/vkey`.
+    VKey(VKey),
+    /// `notifications/revocation`.
+    Notice(Notice<'b>),
+}
+
+/// What a request has led to; the answer's body is in the buffer that the caller lent.
+#[must_use]
+pub struct Outcome<V> {
+    /// The answer's status.
+    pub status: Status,
+    /// Work for the shell.
+    pub duty: Option<Duty<V>>,
+    /// For the log.
+    pub notes: Notes,
+}
+
+/// What one step leaves for the log.
+pub type Notes = heapless::Vec<Note, 4>;
+
+/// Work that the shell does after the answer is on its way, and reports to the agent.
+pub enum Duty<V> {
+    /// Unpack an opened payload, run its script.
+    Unpack(OpenedPayload<V>),
+}
+
+/// A payload that was decrypted in its vault; the vault goes with it.
+pub struct OpenedPayload<V> {
+    number: DeliveryNumber,
+    vault: V,
+    plaintext: Range<usize>,
+}
+
+impl<V: AsRef<[u8]>> OpenedPayload<V> {
+    /// Names it in reports to the agent.
+    #[must_use]
+    pub const fn number(&self) -> DeliveryNumber {
+        self.number
+    }
+
+    /// The plaintext: authentic to the last byte.
+    #[must_use]
+    pub fn plaintext(&self) -> &[u8] {
+        let vault = self.vault.as_ref();
+        vault.get(self.plaintext.clone()).unwrap_or_default()
+    }
+}
+
+impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
+    /// An agent that nothing has come to yet.
+    #[must_use]
+    pub fn new(config: AgentConfig) -> Self {
+        Self {
+            config,
+            keyring: Keyring::default(),
+            sealed: None,
+            delivery: Delivery::default(),
+            leased: false,
+        }
+    }
+
+    /// Reads a head. Only [`Plan::UKey`] changes the agent: it takes the lease.
+    pub fn plan(&mut self, head: &RequestHead<'_>) -> Plan {
+        let route = match Route::parse(head.method, head.path, head.query) {
+            Ok(route) => route,
+            Err(error) => return Plan::Refuse(Refusal::Route(error)),
+        };
+        let is_post = matches!(route, Route::UKey | Route::VKey | Route::Revocation);
+        let length = match head.length {
+            Length::Bytes(length) if is_post || length == 0 => length,
+            Length::Bytes(_) => return Plan::Refuse(Refusal::UnwantedBody),
+            Length::Unsaid if is_post => return Plan::Refuse(Refusal::NoLength),
+            Length::Unsaid => 0,
+        };
+        match route {
+            Route::UKey => self.plan_upload(length),
+            Route::VKey | Route::Revocation if length > MAX_SMALL_BODY_BYTES => {
+                Plan::Refuse(Refusal::BodyTooLarge)
+            }
+            Route::VKey => Plan::VKey,
+            Route::Revocation => Plan::Notice,
+            route => Plan::Answer(route),
+        }
+    }
+
+    fn plan_upload(&mut self, length: u64) -> Plan {
+        let limit = self.config.max_sealed_bytes;
+        let text = limit.div_ceil(3).saturating_mul(4);
+        let longest = u64::try_from(text)
+            .unwrap_or(u64::MAX)
+            .saturating_add(UKEY_REST_BYTES);
+        if length > longest {
+            return Plan::Refuse(Refusal::BodyTooLarge);
+        }
+        if self.leased || self.delivery.is_under_way() {
+            return Plan::Refuse(Refusal::Busy);
+        }
+        self.leased = true;
+        // Four letters of the body give at most three bytes.
+        let decoded = usize::try_from(length.div_ceil(4).saturating_mul(3));
+        Plan::UKey(Lease {
+            vault_bytes: decoded.unwrap_or(limit).min(limit),
+        })
+    }
+
+    /// Takes the lease back from an upload that came to nothing.
+    pub fn give_up(&mut self, _: Lease) {
+        self.leased = false;
+    }
+
+    /// Answers a whole request into `out`, which needs [`MAX_ANSWER_BYTES`].
+    ///
+    /// # Cost
+    /// A quote or one decryption by the TPM; for the half that completes a key, also the decryption of the payload.
+    pub fn finish<T: Tpm>(
+        &mut self,
+        request: Request<'_, V>,
+        tpm: &mut T,
+        verify: &impl Verify,
+        out: &mut StringView,
+    ) -> Outcome<V> {
+        let mut notes = Notes::new();
+        let mut duty = None;
+        let answered = match request {
+            Request::Ask(route) => self.answer(&route, tpm, &mut notes, out),
+            Request::UKey(lease, ukey) => {
+                self.give_up(lease);
+                self.take_ukey(ukey, tpm, &mut notes).map(|taken| {
+                    duty = taken;
+                    answer::accept(out)
+                })
+            }
+            Request::VKey(vkey) => self.take_vkey(&vkey, tpm, &mut notes).map(|taken| {
+                duty = taken;
+                answer::accept(out)
+            }),
+            Request::Notice(notice) => match notice.verified_by(verify) {
+                Ok(_) => {
+                    put(&mut notes, Note::NoticeVerified);
+                    Ok(answer::accept(out))
+                }
+                Err(error) => {
+                    put(&mut notes, Note::NoticeRefused);
+                    Err(Refusal::Notice(error))
+                }
+            },
+        };
+        Outcome {
+            status: answered.unwrap_or_else(|refusal| refuse(refusal, out)),
+            duty,
+            notes,
+        }
+    }
+
+    fn answer<T: Tpm>(
+        &self,
+        route: &Route,
+        tpm: &mut T,
+        notes: &mut Notes,
+        out: &mut StringView,
+    ) -> Result<Status, Refusal> {
+        match route {
+            Route::Version => Ok(answer::succeed(out, |results| {
+                results.text("supported_version", ApiVersion::NEWEST)?;
+                results.texts("supported_versions", ApiVersion::all())
+            })),
+            Route::Info(version) => Ok(self.info(*version, out)),
+            Route::Identity { version, nonce } => {
+                let quote = Asked {
+                    version: *version,
+                    nonce,
+                    mask: PcrMask::EMPTY,
+                    key: KeyText::Sent,
+                };
+                self.quote(&quote, tpm, notes, out)
+            }
+            Route::Integrity {
+                version,
+                nonce,
+                mask,
+                key,
+            } => {
+                let quote = Asked {
+                    version: *version,
+                    nonce,
+                    mask: *mask,
+                    key: *key,
+                };
+                self.quote(&quote, tpm, notes, out)
+            }
+            Route::TransportKey => Ok(answer::succeed(out, |results| {
+                results.text("pubkey", &tpm.identity().transport_pem)
+            })),
+            Route::VerifyKey { challenge } => {
+                let hmac = self.keyring.answer(challenge).ok_or(Refusal::NoKey)?;
+                Ok(answer::succeed(out, |results| {
+                    results.text("hmac", Hex(&hmac))
+                }))
+            }
+            Route::Outcome => Ok(answer::succeed(out, |results| self.delivery.write(results))),
+            // Their bodies make other requests of them.
+            Route::UKey | Route::VKey | Route::Revocation => Err(Refusal::NoLength),
+        }
+    }
+
+    fn info(&self, version: ApiVersion, out: &mut StringView) -> Status {
+        answer::succeed(out, |results| {
+            results.text("agent_uuid", &self.config.uuid)?;
+            results.text("tpm_hash_alg", self.config.bank.name())?;
+            results.text("tpm_enc_alg", encryption_name(version))?;
+            results.text("tpm_sign_alg", self.config.scheme.name())?;
+            results.number("ak_handle", self.config.ak_handle)?;
+            // Ours: Keylime's agents don't say how much they take.
+            let limit = u64::try_from(self.config.max_sealed_bytes);
+            results.number("max_sealed_bytes", limit.unwrap_or(u64::MAX))
+        })
+    }
+
+    fn quote<T: Tpm>(
+        &self,
+        asked: &Asked<'_>,
+        tpm: &mut T,
+        notes: &mut Notes,
+        out: &mut StringView,
+    ) -> Result<Status, Refusal> {
+        let quoted = quoting::quote(tpm, self.config.bank, asked.nonce, asked.mask);
+        let quoted = quoted.map_err(|failure| {
+            put(notes, Note::NoQuote(Clipped::head(failure)));
+            Refusal::NoQuote
+        })?;
+        Ok(answer::succeed(out, |results| {
+            let text = QuoteWriter {
+                attest: &quoted.quote.attest,
+                signature: &quoted.quote.signature,
+                dump: &quoted.dump,
+            };
+            results.text("quote", text)?;
+            results.text("hash_alg", self.config.bank.name())?;
+            results.text("enc_alg", encryption_name(asked.version))?;
+            results.text("sign_alg", self.config.scheme.name())?;
+            match asked.key {
+                KeyText::Sent => results.text("pubkey", &tpm.identity().transport_pem),
+                KeyText::Omitted => Ok(()),
+            }
+        }))
+    }
+
+    fn take_ukey<T: Tpm>(
+        &mut self,
+        ukey: UKey<V>,
+        tpm: &mut T,
+        notes: &mut Notes,
+    ) -> Result<Option<Duty<V>>, Refusal> {
+        // An older payload may have been opened while this one arrived.
+        if self.delivery.is_under_way() {
+            return Err(Refusal::Busy);
+        }
+        let half = decrypt_half(&ukey.encrypted_key, tpm, notes)?;
+        let (fit, lost) = self.keyring.take_u(half, ukey.auth_tag, &self.config.uuid);
+        if lost {
+            put(notes, Note::ULost);
+        }
+        let payload = ukey.sealed.as_ref().map(|sealed| sealed.length);
+        put(notes, Note::UReceived { payload });
+        self.delivery
+            .receive(ukey.sealed.as_ref().map(|sealed| sealed.sha256));
+        self.sealed = ukey.sealed;
+        Ok(self.after_half(fit, notes))
+    }
+
+    fn take_vkey<T: Tpm>(
+        &mut self,
+        vkey: &VKey,
+        tpm: &mut T,
+        notes: &mut Notes,
+    ) -> Result<Option<Duty<V>>, Refusal> {
+        let half = decrypt_half(&vkey.encrypted_key, tpm, notes)?;
+        let (fit, lost) = self.keyring.take_v(half, &self.config.uuid);
+        if lost {
+            put(notes, Note::VLost);
+        }
+        put(notes, Note::VReceived);
+        Ok(self.after_half(fit, notes))
+    }
+
+    /// Opens what waited for the key, if the key is there now.
+    fn after_half(&mut self, fit: Fit, notes: &mut Notes) -> Option<Duty<V>> {
+        match fit {
+            Fit::Alone => return None,
+            Fit::Apart => {
+                put(notes, Note::HalvesApart);
+                return None;
+            }
+            Fit::Together => put(notes, Note::KeyMade),
+        }
+        let Some(sealed) = self.sealed.take() else {
+            // A key alone was delivered, and is there.
+            self.delivery.finish(None);
+            return None;
+        };
+        let opened = self
+            .keyring
+            .key()
+            .and_then(|key| open(key, sealed, self.delivery.number()));
+        if opened.is_some() {
+            self.delivery.reach(Stage::Opened);
+        } else {
+            self.delivery.fail("the payload does not open with its key");
+            put(notes, Note::SealBroken);
+        }
+        opened.map(Duty::Unpack)
+    }
+
+    /// The shell has put the files in place.
+    pub fn unpacked(&mut self, number: DeliveryNumber) {
+        if self.is_at_work_on(number) {
+            self.delivery.reach(Stage::Unpacked);
+        }
+    }
+
+    /// All is done; `None` if the payload has no script.
+    pub fn finished(&mut self, number: DeliveryNumber, script: Option<ScriptReport>) {
+        if self.is_at_work_on(number) {
+            self.delivery.finish(script);
+        }
+    }
+
+    /// It went wrong before a script could end; the reason goes to the tenant.
+    pub fn failed(&mut self, number: DeliveryNumber, reason: impl core::fmt::Display) {
+        if self.is_at_work_on(number) {
+            self.delivery.fail(reason);
+        }
+    }
+
+    fn is_at_work_on(&self, number: DeliveryNumber) -> bool {
+        self.delivery.is_under_way() && self.delivery.number() == number
+    }
+
+    /// The key of the newest delivery, for a shell that is asked to leave it in the landing zone as Keylime does.
+    #[must_use]
+    pub const fn key(&self) -> Option<&Key> {
+        self.keyring.key()
+    }
+
+    /// Its identifier.
+    #[must_use]
+    pub const fn uuid(&self) -> &Uuid {
+        &self.config.uuid
+    }
+}
+
+/// What a quote is asked for.
+struct Asked<'n> {
+    version: ApiVersion,
+    nonce: &'n Nonce,
+    mask: PcrMask,
+    key: KeyText,
+}
+
+/// The transport key's algorithm, as this version names it.
+fn encryption_name(version: ApiVersion) -> &'static str {
+    if version >= ApiVersion::WITH_KEY_SIZES {
+        "rsa2048"
+    } else {
+        "rsa"
+    }
+}
+
+fn decrypt_half<T: Tpm>(encrypted: &[u8], tpm: &mut T, notes: &mut Notes) -> Result<Half, Refusal> {
+    let opened = tpm.oaep_decrypt(encrypted).map_err(|error| {
+        put(notes, Note::KeyNotDecrypted(Clipped::head(error)));
+        Refusal::KeyCiphertext
+    })?;
+    let bytes = opened.bytes.as_ref().get(..opened.len);
+    Half::from_slice(bytes.unwrap_or_default()).map_err(|_| Refusal::KeyLength)
+}
+
+fn open<V: AsRef<[u8]> + AsMut<[u8]>>(
+    key: &Key,
+    sealed: Sealed<V>,
+    number: DeliveryNumber,
+) -> Option<OpenedPayload<V>> {
+    let Sealed {
+        mut vault, length, ..
+    } = sealed;
+    let plaintext = seal::open_single(key, vault.as_mut().get_mut(..length)?).ok()?;
+    let end = seal::NONCE_BYTES.checked_add(plaintext.len())?;
+    Some(OpenedPayload {
+        number,
+        vault,
+        plaintext: seal::NONCE_BYTES..end,
+    })
+}
+
+/// Notes beyond the room for them are lost; no step makes more than four.
+fn put(notes: &mut Notes, note: Note) {
+    let _ = notes.push(note);
+}

@@ -1,0 +1,493 @@
+//! Drives the agent over a byte stream: the one file that knows `embedded_io`.
+//!
+//! The agent is held for a step at a time, never while bytes come or go, so a slow peer delays nobody else. How long a peer
+//! may take is for the stream to say: its reads and writes fail when a deadline has passed.
+
+use embedded_io::{Read, Write};
+use heapless::string::StringView;
+
+use crate::agent::{
+    Agent, Duty, Lease, MAX_ANSWER_BYTES, Note, Outcome, Plan, Refusal, Request, refuse,
+};
+use crate::http::MAX_HEAD_BYTES;
+use crate::http::Status;
+use crate::http::body::Body;
+use crate::http::emit::{self, CONTINUE, MAX_ANSWER_HEAD_BYTES, Verb};
+use crate::http::head::{After, AnswerHead, HeadError, Length, RequestHead};
+use crate::revocation::{MAX_MESSAGE_BYTES, NoticeForm, Verify};
+use crate::tpm::Tpm;
+use crate::wire::form::{FormError, UKeyForm, VKeyForm};
+use crate::wire::route::Route;
+
+/// What surrounds the agent.
+pub trait Shell: Verify {
+    /// Memory for a sealed payload, wiped when it is dropped.
+    type Vault: AsRef<[u8]> + AsMut<[u8]>;
+    /// The TPM.
+    type Tpm: Tpm;
+
+    /// Runs one step on the agent and the TPM, which nobody else holds meanwhile.
+    fn with_agent<R>(&self, step: impl FnOnce(&mut Agent<Self::Vault>, &mut Self::Tpm) -> R) -> R;
+
+    /// A vault of this size, if there is room.
+    fn vault(&self, bytes: usize) -> Option<Self::Vault>;
+
+    /// Hands over work; it must not wait for its end.
+    fn start(&self, duty: Duty<Self::Vault>);
+
+    /// Writes to the log.
+    fn note(&self, note: &Note);
+}
+
+/// What one connection needs, about 24 KiB, and what of the next request has come already.
+#[derive(Default)]
+pub struct Buffers {
+    input: Input,
+    message: Message,
+    answer: heapless::String<MAX_ANSWER_BYTES>,
+}
+
+/// What is left to do on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// Serve the next request.
+    Keep,
+    /// Close it.
+    Close,
+    /// Close it, with bytes of the peer still unread: a peer that is still sending sees the answer only if they are read
+    /// and thrown away for a while.
+    CloseUnread,
+    /// The peer has closed it, before a request or in the middle of one.
+    Gone,
+}
+
+/// Serves one request of a connection.
+///
+/// # Errors
+/// The stream's; the connection can't be used any more. A payload that was coming is gone, the agent is as it was.
+pub fn serve_one<S: Shell, C: Read + Write>(
+    io: &mut C,
+    shell: &S,
+    buffers: &mut Buffers,
+) -> Result<Served, C::Error> {
+    let Buffers {
+        input,
+        message,
+        answer,
+    } = buffers;
+    let head = loop {
+        match Head::parse(input.arrived(), shell) {
+            Ok(Some(head)) => break head,
+            Ok(None) if input.is_full() => {
+                let refusal = Refusal::Head(HeadError::TooLarge);
+                return refuse_unread(io, refusal, answer);
+            }
+            Ok(None) => {
+                if !input.fill(io)? {
+                    return Ok(Served::Gone);
+                }
+            }
+            Err(error) => return refuse_unread(io, Refusal::Head(error), answer),
+        }
+    };
+    input.consume(head.size);
+    let mut incoming = head.incoming;
+    let collected = match head.planned {
+        Planned::Answer(route) => Collected::Whole(Request::Ask(route)),
+        Planned::Refuse(refusal) => Collected::Refused(refusal),
+        Planned::VKey => incoming.vkey(io, input)?,
+        Planned::Notice => incoming.notice(io, input, message)?,
+        Planned::UKey(held) => incoming.ukey(io, input, held)?,
+    };
+    let status = match collected {
+        Collected::Whole(request) => finish(request, shell, answer),
+        Collected::Refused(refusal) if incoming.body.left() > 0 => {
+            return refuse_unread(io, refusal, answer);
+        }
+        Collected::Refused(refusal) => refuse(refusal, answer),
+        Collected::Cut => return Ok(Served::Gone),
+    };
+    write_answer(io, status, head.after, answer)?;
+    Ok(match head.after {
+        After::Keep => Served::Keep,
+        After::Close => Served::Close,
+    })
+}
+
+/// What is needed of a head once its bytes are gone.
+struct Head<'s, S: Shell> {
+    planned: Planned<'s, S>,
+    size: usize,
+    incoming: Incoming,
+    after: After,
+}
+
+/// A plan whose lease can't get lost.
+enum Planned<'s, S: Shell> {
+    Answer(Route),
+    VKey,
+    Notice,
+    UKey(Held<'s, S>),
+    Refuse(Refusal),
+}
+
+impl<'s, S: Shell> Head<'s, S> {
+    /// Reads a head and asks the agent for its plan; `None` if it hasn't come whole yet.
+    fn parse(bytes: &[u8], shell: &'s S) -> Result<Option<Self>, HeadError> {
+        let Some((head, size)) = RequestHead::parse(bytes)? else {
+            return Ok(None);
+        };
+        let planned = match shell.with_agent(|agent, _| agent.plan(&head)) {
+            Plan::Answer(route) => Planned::Answer(route),
+            Plan::VKey => Planned::VKey,
+            Plan::Notice => Planned::Notice,
+            Plan::Refuse(refusal) => Planned::Refuse(refusal),
+            Plan::UKey(lease) => Planned::UKey(Held {
+                shell,
+                lease: Some(lease),
+            }),
+        };
+        let length = match head.length {
+            Length::Bytes(length) => length,
+            Length::Unsaid => 0,
+        };
+        Ok(Some(Self {
+            planned,
+            size,
+            incoming: Incoming {
+                body: Body::new(length),
+                expects_continue: head.expects_continue,
+            },
+            after: head.after,
+        }))
+    }
+}
+
+/// A lease that goes back to the agent on every way out.
+struct Held<'s, S: Shell> {
+    shell: &'s S,
+    lease: Option<Lease>,
+}
+
+impl<S: Shell> Drop for Held<'_, S> {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.shell.with_agent(|agent, _| agent.give_up(lease));
+        }
+    }
+}
+
+/// What became of a body.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one exists at a time, and nothing can be boxed without an allocator"
+)]
+enum Collected<'b, V> {
+    /// It has come, and is what it should be.
+    Whole(Request<'b, V>),
+    /// It isn't what it should be.
+    Refused(Refusal),
+    /// The peer has gone in the middle of it.
+    Cut,
+}
+
+impl<'b, V> Collected<'b, V> {
+    /// A body that was read to `end`, whose form then gave `request`.
+    fn new(end: BodyEnd, request: impl FnOnce() -> Result<Request<'b, V>, FormError>) -> Self {
+        match end {
+            BodyEnd::Cut => Self::Cut,
+            BodyEnd::Bad(error) => Self::Refused(error.into()),
+            BodyEnd::Whole => match request() {
+                Ok(request) => Self::Whole(request),
+                Err(error) => Self::Refused(error.into()),
+            },
+        }
+    }
+}
+
+/// How the reading of a body has ended.
+enum BodyEnd {
+    Whole,
+    Bad(FormError),
+    Cut,
+}
+
+/// A body that is still to come.
+struct Incoming {
+    body: Body,
+    expects_continue: bool,
+}
+
+impl Incoming {
+    fn vkey<V, C: Read + Write>(
+        &mut self,
+        io: &mut C,
+        input: &mut Input,
+    ) -> Result<Collected<'static, V>, C::Error> {
+        let mut form = VKeyForm::new();
+        let end = self.read(io, input, |chunk| form.feed(chunk))?;
+        Ok(Collected::new(end, || form.finish().map(Request::VKey)))
+    }
+
+    fn notice<'b, V, C: Read + Write>(
+        &mut self,
+        io: &mut C,
+        input: &mut Input,
+        message: &'b mut Message,
+    ) -> Result<Collected<'b, V>, C::Error> {
+        let mut form = NoticeForm::new(&mut message.0);
+        let end = self.read(io, input, |chunk| form.feed(chunk))?;
+        Ok(Collected::new(end, || form.finish().map(Request::Notice)))
+    }
+
+    fn ukey<S: Shell, C: Read + Write>(
+        &mut self,
+        io: &mut C,
+        input: &mut Input,
+        mut held: Held<'_, S>,
+    ) -> Result<Collected<'static, S::Vault>, C::Error> {
+        let bytes = held.lease.as_ref().map_or(0, Lease::vault_bytes);
+        let Some(vault) = held.shell.vault(bytes) else {
+            return Ok(Collected::Refused(Refusal::NoVault));
+        };
+        let mut form = UKeyForm::new(vault);
+        let end = self.read(io, input, |chunk| form.feed(chunk))?;
+        Ok(match (end, held.lease.take()) {
+            (BodyEnd::Whole, Some(lease)) => match form.finish() {
+                Ok(ukey) => Collected::Whole(Request::UKey(lease, ukey)),
+                Err(error) => {
+                    held.lease = Some(lease);
+                    Collected::Refused(error.into())
+                }
+            },
+            (end, lease) => {
+                held.lease = lease;
+                Collected::new(end, || Err(FormError::Json))
+            }
+        })
+    }
+
+    /// Reads the body in pieces, each of which is shown to `feed`.
+    fn read<C: Read + Write>(
+        &mut self,
+        io: &mut C,
+        input: &mut Input,
+        mut feed: impl FnMut(&[u8]) -> Result<(), FormError>,
+    ) -> Result<BodyEnd, C::Error> {
+        if self.expects_continue && input.arrived().is_empty() {
+            io.write_all(CONTINUE)?;
+            io.flush()?;
+        }
+        loop {
+            let mine = self.body.take(input.arrived().len());
+            let fed = feed(input.arrived().get(..mine).unwrap_or_default());
+            input.consume(mine);
+            if let Err(error) = fed {
+                return Ok(BodyEnd::Bad(error));
+            }
+            if self.body.left() == 0 {
+                return Ok(BodyEnd::Whole);
+            }
+            if !input.fill(io)? {
+                return Ok(BodyEnd::Cut);
+            }
+        }
+    }
+}
+
+/// Gives the agent a whole request; hands on what it leaves to the shell.
+fn finish<S: Shell>(request: Request<'_, S::Vault>, shell: &S, answer: &mut StringView) -> Status {
+    let Outcome {
+        status,
+        duty,
+        notes,
+    } = shell.with_agent(|agent, tpm| agent.finish(request, tpm, shell, answer));
+    if let Some(duty) = duty {
+        shell.start(duty);
+    }
+    for note in &notes {
+        shell.note(note);
+    }
+    status
+}
+
+fn refuse_unread<C: Write>(
+    io: &mut C,
+    refusal: Refusal,
+    answer: &mut StringView,
+) -> Result<Served, C::Error> {
+    let status = refuse(refusal, answer);
+    write_answer(io, status, After::Close, answer)?;
+    Ok(Served::CloseUnread)
+}
+
+fn write_answer<C: Write>(
+    io: &mut C,
+    status: Status,
+    after: After,
+    body: &StringView,
+) -> Result<(), C::Error> {
+    let mut head = heapless::String::<MAX_ANSWER_HEAD_BYTES>::new();
+    // Sized for the longest.
+    let _ = emit::answer_head(&mut head, status, body.len(), after);
+    io.write_all(head.as_bytes())?;
+    io.write_all(body.as_bytes())?;
+    io.flush()
+}
+
+/// Bytes that have come and aren't used yet.
+struct Input {
+    bytes: [u8; MAX_HEAD_BYTES],
+    filled: usize,
+}
+
+/// Room for a revocation notice.
+struct Message([u8; MAX_MESSAGE_BYTES]);
+
+impl Default for Message {
+    fn default() -> Self {
+        Self([0; MAX_MESSAGE_BYTES])
+    }
+}
+
+impl Default for Input {
+    fn default() -> Self {
+        Self {
+            bytes: [0; MAX_HEAD_BYTES],
+            filled: 0,
+        }
+    }
+}
+
+impl Input {
+    fn arrived(&self) -> &[u8] {
+        self.bytes.get(..self.filled).unwrap_or_default()
+    }
+
+    const fn is_full(&self) -> bool {
+        self.filled == MAX_HEAD_BYTES
+    }
+
+    /// Reads once more; `false` at the end of the stream.
+    fn fill<C: Read>(&mut self, io: &mut C) -> Result<bool, C::Error> {
+        let read = io.read(self.bytes.get_mut(self.filled..).unwrap_or_default())?;
+        self.filled = self.filled.saturating_add(read).min(MAX_HEAD_BYTES);
+        Ok(read > 0)
+    }
+
+    /// Forgets the first bytes.
+    fn consume(&mut self, bytes: usize) {
+        let from = bytes.min(self.filled);
+        self.bytes.copy_within(from..self.filled, 0);
+        self.filled = self.filled.saturating_sub(from);
+    }
+}
+
+/// What a server answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer<'b> {
+    /// The status code.
+    pub status: u16,
+    /// What becomes of the connection.
+    pub after: After,
+    /// The body.
+    pub body: &'b [u8],
+}
+
+/// Why a call has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CallError<E> {
+    /// The stream failed.
+    Io(E),
+    /// The server closed the connection before its answer was whole.
+    Cut,
+    /// The answer's head can't be read.
+    Head(HeadError),
+    /// The answer is larger than its buffer.
+    TooLarge,
+}
+
+/// A request of a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// How it asks.
+    pub verb: Verb,
+    /// What it asks.
+    pub path: &'a str,
+    /// Whom it asks, for the `Host` field.
+    pub host: &'a str,
+    /// What it sends; empty for nothing.
+    pub body: &'a str,
+}
+
+/// Sends a request and reads its answer, head and body, into `buffer`.
+///
+/// # Errors
+/// [`CallError`]; the connection can't be used any more.
+pub fn call<'b, C: Read + Write>(
+    io: &mut C,
+    call: &Call<'_>,
+    buffer: &'b mut [u8],
+) -> Result<Answer<'b>, CallError<C::Error>> {
+    let mut head = heapless::String::<MAX_REQUEST_HEAD_BYTES>::new();
+    emit::request_head(&mut head, call.verb, call.path, call.host, call.body.len())
+        .map_err(|_| CallError::TooLarge)?;
+    io.write_all(head.as_bytes()).map_err(CallError::Io)?;
+    io.write_all(call.body.as_bytes()).map_err(CallError::Io)?;
+    io.flush().map_err(CallError::Io)?;
+
+    let mut filled = 0usize;
+    let (head, start) = loop {
+        let arrived = buffer.get(..filled).unwrap_or_default();
+        if let Some(found) = AnswerHead::parse(arrived).map_err(CallError::Head)? {
+            break found;
+        }
+        if !read_more(io, buffer, &mut filled)? {
+            return Err(CallError::Cut);
+        }
+    };
+    let end = match head.length {
+        Length::Bytes(length) => {
+            let length = usize::try_from(length).map_err(|_| CallError::TooLarge)?;
+            let end = start.saturating_add(length);
+            while filled < end {
+                if !read_more(io, buffer, &mut filled)? {
+                    return Err(CallError::Cut);
+                }
+            }
+            end
+        }
+        Length::Unsaid => {
+            while read_more(io, buffer, &mut filled)? {}
+            filled
+        }
+    };
+    Ok(Answer {
+        status: head.status,
+        after: match head.length {
+            Length::Bytes(_) => head.after,
+            Length::Unsaid => After::Close,
+        },
+        body: buffer.get(start..end).ok_or(CallError::TooLarge)?,
+    })
+}
+
+/// Reads once more; `false` at the end of the stream.
+fn read_more<C: Read>(
+    io: &mut C,
+    buffer: &mut [u8],
+    filled: &mut usize,
+) -> Result<bool, CallError<C::Error>> {
+    match buffer.get_mut(*filled..) {
+        Some(room) if !room.is_empty() => {
+            let read = io.read(room).map_err(CallError::Io)?;
+            *filled = filled.saturating_add(read);
+            Ok(read > 0)
+        }
+        _ => Err(CallError::TooLarge),
+    }
+}
+
+/// Room for the head of a request: its path holds a uuid.
+const MAX_REQUEST_HEAD_BYTES: usize = 512;
