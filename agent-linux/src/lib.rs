@@ -2,6 +2,8 @@
 
 pub mod config;
 pub mod identity;
+pub mod landing;
 pub mod log;
+pub mod memory;
 pub mod net;
 pub mod tpm;

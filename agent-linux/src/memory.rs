@@ -1,0 +1,162 @@
+//! Memory for secrets: not swapped, not dumped, wiped before it is given back.
+
+use std::ffi::c_void;
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::ptr::{self, NonNull};
+use std::slice;
+
+use rustix::mm::{self, Advice, MapFlags, MlockFlags, ProtFlags};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use zeroize::Zeroize;
+
+/// Makes sure that no core file and no debugger of another user gets this process's memory, nor that of its scripts.
+///
+/// # Errors
+/// The kernel's.
+pub fn forbid_core_dumps() -> io::Result<()> {
+    setrlimit(
+        Resource::Core,
+        Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        },
+    )?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
+/// A region for one sealed payload, opened in place.
+///
+/// Pages come into being when they are first written, so an empty vault costs no memory however large it is.
+pub struct Vault {
+    start: NonNull<u8>,
+    len: usize,
+    locked: bool,
+}
+
+impl Vault {
+    /// A vault of `len` zero bytes. Where it can't be locked into memory (RLIMIT_MEMLOCK), it is used all the same:
+    /// [`Vault::is_locked`] tells.
+    ///
+    /// # Errors
+    /// The kernel's, if there is no memory.
+    pub fn new(len: usize) -> io::Result<Self> {
+        let len = len.max(1);
+        let mut vault = Self {
+            start: map(len)?,
+            len,
+            locked: false,
+        };
+        vault.protect()?;
+        Ok(vault)
+    }
+
+    /// Whether the region stays out of swap.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        self.locked
+    }
+
+    /// Wipes the first `used` bytes, the only ones that were written since the last time, and gives their memory back.
+    ///
+    /// # Errors
+    /// The kernel's, if the region can't be had anew. Its contents are wiped all the same.
+    pub fn clear(&mut self, used: usize) -> io::Result<()> {
+        if let Some(written) = self.get_mut(..used) {
+            written.zeroize();
+        } else {
+            self.zeroize();
+        }
+        if used == 0 {
+            return Ok(());
+        }
+        let fresh = map(self.len)?;
+        unmap(self.start, self.len);
+        self.start = fresh;
+        self.protect()
+    }
+
+    fn protect(&mut self) -> io::Result<()> {
+        let start = self.start.as_ptr().cast::<c_void>();
+        // SAFETY: start and len are this value's own live mapping; the advice changes no contents.
+        unsafe { mm::madvise(start, self.len, Advice::LinuxDontDump)? };
+        // SAFETY: as above; locking changes no contents.
+        self.locked = unsafe { mm::mlock_with(start, self.len, MlockFlags::ONFAULT) }.is_ok();
+        Ok(())
+    }
+}
+
+impl Deref for Vault {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the mapping is readable, initialized (by the kernel, with zeros), len bytes long, and borrowed with self.
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl DerefMut for Vault {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`; the mapping is private and writable, and `&mut self` makes this the only reference.
+        unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Vault {
+    fn drop(&mut self) {
+        self.zeroize();
+        unmap(self.start, self.len);
+    }
+}
+
+// SAFETY: the mapping belongs to this value alone and isn't tied to a thread.
+unsafe impl Send for Vault {}
+
+fn map(len: usize) -> io::Result<NonNull<u8>> {
+    // SAFETY: a new private mapping at a place of the kernel's choice touches no memory of ours.
+    let start = unsafe {
+        mm::mmap_anonymous(
+            ptr::null_mut(),
+            len,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::PRIVATE | MapFlags::NORESERVE,
+        )?
+    };
+    NonNull::new(start.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+}
+
+fn unmap(start: NonNull<u8>, len: usize) {
+    // SAFETY: the callers own this mapping and never use it again. It can't fail for a whole mapping of our own.
+    let _ = unsafe { mm::munmap(start.as_ptr().cast(), len) };
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_vault_is_empty_again_after_clear() {
+        let mut vault = Vault::new(1 << 20).unwrap();
+        vault[..4].copy_from_slice(b"abcd");
+        vault[(1 << 20) - 1] = 1;
+        vault.clear(1 << 20).unwrap();
+        assert!(vault.iter().all(|byte| *byte == 0));
+        vault[0] = 1;
+        vault.clear(usize::MAX).unwrap();
+        assert_eq!((vault[0], vault.len()), (0, 1 << 20));
+    }
+
+    #[test]
+    fn an_unused_vault_takes_no_memory() {
+        let resident = || -> usize {
+            let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+            statm.split(' ').nth(1).unwrap().parse().unwrap()
+        };
+        let before = resident();
+        let vault = Vault::new(64 << 20).unwrap();
+        assert!(resident() < before + 1024, "pages of 4 KiB");
+        drop(vault);
+    }
+}
