@@ -1,6 +1,7 @@
 //! What a node shows about itself, and whether it holds: keys, quotes, credentials. No socket, no store, no clock.
 
 mod area;
+pub mod certificate;
 pub mod credential;
 mod fields;
 pub mod public;

@@ -13,9 +13,13 @@
 pub mod api;
 pub mod envelope;
 pub mod evidence;
+#[cfg(feature = "server")]
+pub mod http;
 pub mod link;
 pub mod pki;
 pub mod policy;
+#[cfg(feature = "server")]
+pub mod registrar;
 #[cfg(feature = "server")]
 pub mod revocation;
 #[cfg(feature = "server")]

@@ -16,6 +16,7 @@ use self::at_rest::{AtRest, AtRestError};
 pub mod at_rest;
 mod files;
 pub mod nodes;
+pub mod registrations;
 
 /// What a database can't do, or not here.
 #[derive(Debug, Error)]

@@ -101,8 +101,8 @@ fn rsa_seed(ek: &rsa::PublicKey) -> Result<(Seed, Vec<u8>), CredentialError> {
 
 /// A seed agreed with the EK, and the ephemeral point that lets it agree too.
 fn p256_seed(ek: &p256::PublicKey) -> Result<(Seed, Vec<u8>), CredentialError> {
-    let ephemeral = EphemeralSecret::try_generate_from_rng(&mut SysRng)
-        .map_err(|_| CredentialError::Random)?;
+    let ephemeral =
+        EphemeralSecret::try_generate_from_rng(&mut SysRng).map_err(|_| CredentialError::Random)?;
     let point = ephemeral.public_key().to_sec1_point(false);
     let ek_point = ek.to_sec1_point(false);
     let coordinates = |point: &p256::Sec1Point| {
@@ -132,7 +132,10 @@ fn encrypt_in_place(key: &[u8; 32], message: &mut [u8]) -> Result<(), Credential
 /// KDFa with HMAC-SHA-256, for at most 256 bits: one block, of which the caller takes `bits`.
 fn kdfa(key: &Seed, label: &[u8], context: &[u8], bits: u32) -> Zeroizing<[u8; 32]> {
     let counter = 1u32.to_be_bytes();
-    mac(&key[..], &[&counter, label, &[0], context, &bits.to_be_bytes()])
+    mac(
+        &key[..],
+        &[&counter, label, &[0], context, &bits.to_be_bytes()],
+    )
 }
 
 /// KDFe with SHA-256, for 256 bits.

@@ -16,8 +16,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::area::{
-    ALG_AES, ALG_CFB, ALG_ECDSA, ALG_NULL, ALG_RSASSA, Area, HASHES, Symmetric,
-    refused,
+    ALG_AES, ALG_CFB, ALG_ECDSA, ALG_NULL, ALG_RSASSA, Area, HASHES, Symmetric, refused,
 };
 
 /// A public area is refused.

@@ -122,7 +122,10 @@ impl std::fmt::Display for Clock<'_> {
             restart_count,
             ..
         } = self.0;
-        write!(f, "reset {reset_count}, restart {restart_count}, clock {clock_ms} ms")
+        write!(
+            f,
+            "reset {reset_count}, restart {restart_count}, clock {clock_ms} ms"
+        )
     }
 }
 
@@ -161,12 +164,15 @@ fn check_signature(ak: &AkPublic, quote: &QuoteText<'_>) -> Result<(), QuoteErro
             };
             key.verify(padding, &digest, signature).is_ok()
         }
-        (Verifying::P256(key), Signature::Ecdsa { r, s, .. }) => {
-            ecdsa_signature(r, s).is_some_and(|signature| key.verify_prehash(&digest, &signature).is_ok())
-        }
+        (Verifying::P256(key), Signature::Ecdsa { r, s, .. }) => ecdsa_signature(r, s)
+            .is_some_and(|signature| key.verify_prehash(&digest, &signature).is_ok()),
         _ => false,
     };
-    if holds { Ok(()) } else { Err(QuoteError::Signature) }
+    if holds {
+        Ok(())
+    } else {
+        Err(QuoteError::Signature)
+    }
 }
 
 /// The signature of two numbers, of which the TPM may leave leading zeros out.
@@ -237,7 +243,8 @@ const fn check_clock(got: ClockInfo, previous: Option<ClockInfo>) -> Result<(), 
         return Ok(());
     };
     let resets_back = got.reset_count < previous.reset_count;
-    let restarts_back = got.reset_count == previous.reset_count && got.restart_count < previous.restart_count;
+    let restarts_back =
+        got.reset_count == previous.reset_count && got.restart_count < previous.restart_count;
     if resets_back || restarts_back || got.clock_ms < previous.clock_ms {
         return Err(QuoteError::ClockWentBack { previous, got });
     }

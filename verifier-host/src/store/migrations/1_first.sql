@@ -4,7 +4,7 @@ CREATE TABLE at_rest (
     proof BLOB NOT NULL
 ) STRICT;
 
--- Nodes as they registered: who they say they are, and whether their TPM has proved it.
+-- Nodes as they registered: identifiers, and the TPM keys that have been proved for them.
 CREATE TABLE registrations (
     uuid      TEXT PRIMARY KEY,
     ek_tpm    BLOB NOT NULL,
@@ -13,8 +13,7 @@ CREATE TABLE registrations (
     ip        TEXT,
     port      INTEGER,
     mtls_cert TEXT NOT NULL,
-    regcount  INTEGER NOT NULL,
-    active    INTEGER NOT NULL
+    regcount  INTEGER NOT NULL
 ) STRICT;
 
 -- Nodes as a tenant added them. `terms` is what the tenant said (JSON) and never changes; `progress` is what happened

@@ -1,0 +1,10 @@
+//! The HTTP server that registrar and verifier share: connections that can't hold each other up, and answers in Keylime's
+//! shape.
+
+mod access;
+mod answer;
+mod server;
+
+pub use access::{Administrator, Peer, SupportedVersion, fallback};
+pub use answer::{ApiError, read_json, success};
+pub use server::{Listening, Stop, StopSwitch, stop_switch};

@@ -1,0 +1,118 @@
+//! Who asks, and by which version of the API.
+//!
+//! Administrators are those with a client certificate of this verifier's CA (checked in the TLS handshake) who don't come
+//! with a token: agents do.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use rustls::pki_types::CertificateDer;
+use serde_json::json;
+
+use super::answer::ApiError;
+use crate::envelope::{API_VERSIONS, UNSUPPORTED_VERSION};
+
+/// The other end of a connection; an extension of each request.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Where it comes from.
+    pub address: SocketAddr,
+    /// Its certificate, which is under this server's CA; none without one, and never one on a plain port.
+    pub certificate: Option<Arc<CertificateDer<'static>>>,
+}
+
+impl<S: Sync> FromRequestParts<S> for Peer {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, StatusCode> {
+        let peer = parts.extensions.get::<Self>().cloned();
+        peer.ok_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+/// Proof that the request is an administrator's; routes that take it can't be reached by anyone else.
+#[derive(Clone, Copy, Debug)]
+pub struct Administrator(());
+
+/// The answer to those who may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// 401: no client certificate.
+    Unknown,
+    /// 403: somebody, but no administrator.
+    NotAdministrator,
+}
+
+impl<S: Sync> FromRequestParts<S> for Administrator {
+    type Rejection = Denied;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Denied> {
+        let peer = parts.extensions.get::<Peer>();
+        let certificate = peer.and_then(|peer| peer.certificate.as_ref());
+        match (certificate, parts.headers.contains_key(AUTHORIZATION)) {
+            (_, true) => Err(Denied::NotAdministrator),
+            (None, false) => Err(Denied::Unknown),
+            (Some(_), false) => Ok(Self(())),
+        }
+    }
+}
+
+impl IntoResponse for Denied {
+    fn into_response(self) -> Response {
+        let (status, title, detail) = match self {
+            Self::Unknown => (
+                StatusCode::UNAUTHORIZED,
+                "Unauthorized",
+                "this route needs a client certificate under the verifier's CA (cv_ca)",
+            ),
+            Self::NotAdministrator => (
+                StatusCode::FORBIDDEN,
+                "Forbidden",
+                "this route is for administrators: a client certificate and no Authorization header",
+            ),
+        };
+        let error =
+            json!({"status": status.as_u16().to_string(), "title": title, "detail": detail});
+        let json = HeaderValue::from_static("application/json");
+        let body = json!({"errors": [error]}).to_string();
+        (status, [(CONTENT_TYPE, json)], body).into_response()
+    }
+}
+
+/// Proof that the path begins with an API version of [`API_VERSIONS`].
+#[derive(Clone, Copy, Debug)]
+pub struct SupportedVersion(());
+
+impl<S: Sync> FromRequestParts<S> for SupportedVersion {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
+        match version_of(&parts.uri) {
+            Some(version) if API_VERSIONS.contains(&version) => Ok(Self(())),
+            _ => Err(fallback(parts.uri.clone()).await),
+        }
+    }
+}
+
+/// The answer where there is no route: 400 for a version that isn't spoken here, else 404 without a body.
+pub async fn fallback(uri: Uri) -> Response {
+    match version_of(&uri) {
+        Some(version) if !API_VERSIONS.contains(&version) => {
+            ApiError::bad_request(UNSUPPORTED_VERSION).into_response()
+        }
+        _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// `2.6` of `/v2.6/...`; none where the path doesn't begin with a version.
+fn version_of(uri: &Uri) -> Option<&str> {
+    let version = uri.path().strip_prefix("/v")?.split('/').next()?;
+    let (major, minor) = version.split_once('.')?;
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    (number(major) && number(minor)).then_some(version)
+}

@@ -1,0 +1,256 @@
+//! The registrar's routes, the same on both ports: those for administrators answer to a client certificate alone, which can't
+//! come over the plain port.
+//!
+//! Source: Keylime 7.14's registrar, API 2.1 to 2.6.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use agent_core::wire::text::{Uuid, parse_hex};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use rand::TryRng as _;
+use rand::rngs::SysRng;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::Sha384;
+use zeroize::Zeroizing;
+
+use super::claim::{Claim, ClaimBody};
+use super::pending::{AuthTag, Pending, Redeemed};
+use crate::envelope::{API_VERSIONS, CURRENT_VERSION, Nothing};
+use crate::evidence::credential::Credential;
+use crate::http::{Administrator, ApiError, Peer, SupportedVersion, fallback, read_json, success};
+use crate::store::Store;
+use crate::store::registrations::{Recorded, Registration};
+
+/// What the routes share.
+#[derive(Clone)]
+struct Shared {
+    store: Store,
+    pending: Arc<Pending>,
+}
+
+pub(super) fn router(store: Store) -> Router {
+    let shared = Shared {
+        store,
+        pending: Arc::default(),
+    };
+    Router::new()
+        .route("/version", get(version))
+        .route("/{version}/agents", get(list))
+        .route("/{version}/agents/", get(list))
+        .route(
+            "/{version}/agents/{uuid}",
+            get(show).post(register).put(activate).delete(remove),
+        )
+        .route(
+            "/{version}/agents/{uuid}/activate",
+            post(activate).put(activate),
+        )
+        .fallback(fallback)
+        .with_state(shared)
+}
+
+async fn version() -> Response {
+    success(json!({"current_version": CURRENT_VERSION, "supported_versions": API_VERSIONS}))
+}
+
+/// The second part of a path: `/{version}/agents/{uuid}`.
+type AgentPath = Path<(String, String)>;
+
+fn uuid_of(Path((_, uuid)): AgentPath) -> Result<Uuid, ApiError> {
+    let reason = "not an agent id: letters, digits, '_', '.' and '-' are allowed";
+    Uuid::parse(&uuid).ok_or_else(|| ApiError::bad_request(reason))
+}
+
+async fn register(
+    _version: SupportedVersion,
+    peer: Peer,
+    State(shared): State<Shared>,
+    path: AgentPath,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let uuid = uuid_of(path)?;
+    let body: ClaimBody = read_json(body, MAX_BODY_BYTES).await?;
+    let claim = Claim::check(body).map_err(|error| {
+        tracing::warn!(agent = uuid.as_str(), from = %peer.address, %error, "registration refused");
+        ApiError::bad_request(error.to_string())
+    })?;
+    let recorded = shared.store.registration(uuid.as_str()).await;
+    if let Some(recorded) = recorded.map_err(|error| ApiError::internal(&error))?
+        && !recorded.is_of(&claim)
+    {
+        tracing::warn!(agent = uuid.as_str(), from = %peer.address, "registration refused: another TPM has this id");
+        return Err(taken());
+    }
+
+    let secret = credential_text()?;
+    let credential = Credential::make(&claim.ek, claim.ak.name(), secret.as_bytes())
+        .map_err(|error| ApiError::internal(&error))?;
+    let expected = auth_tag(&secret, &uuid);
+    let from = peer.address.ip();
+    shared
+        .pending
+        .add(&uuid, claim, expected, from, Instant::now());
+    let blob = BASE64.encode(credential.registrar_blob());
+    Ok(success(json!({"blob": blob})))
+}
+
+#[derive(Deserialize)]
+struct ActivationBody {
+    auth_tag: String,
+}
+
+async fn activate(
+    _version: SupportedVersion,
+    peer: Peer,
+    State(shared): State<Shared>,
+    path: AgentPath,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let uuid = uuid_of(path)?;
+    let body: ActivationBody = read_json(body, MAX_BODY_BYTES).await?;
+    // What can't be a tag is a wrong one, and costs the same.
+    let tag = parse_hex(body.auth_tag.as_bytes()).unwrap_or([0; 48]);
+    let from = peer.address.ip();
+    let claim = match shared.pending.redeem(&uuid, &tag, from, Instant::now()) {
+        Redeemed::Proved(claim) => claim,
+        Redeemed::Wrong => {
+            tracing::warn!(agent = uuid.as_str(), from = %peer.address, "activation failed: wrong auth_tag");
+            let reason = "activation failed: the auth_tag is wrong; register again";
+            return Err(ApiError::bad_request(reason));
+        }
+        Redeemed::Unknown => {
+            let reason = "no registration of this agent waits for its activation; register first";
+            return Err(ApiError::not_found(reason));
+        }
+    };
+    match shared.store.record(uuid.as_str(), &claim).await {
+        Ok(Recorded::Here) => {
+            tracing::info!(agent = uuid.as_str(), from = %peer.address, "registered");
+            Ok(success(Nothing {}))
+        }
+        Ok(Recorded::Taken) => {
+            tracing::warn!(agent = uuid.as_str(), from = %peer.address, "activation refused: another TPM has this id");
+            Err(taken())
+        }
+        Err(error) => Err(ApiError::internal(&error)),
+    }
+}
+
+fn taken() -> ApiError {
+    let reason = "this agent id is registered with another EK, AK or EK certificate; if the machine was replaced, delete the \
+                  old registration first (keyhalf-tenant -c regdelete)";
+    ApiError::new(StatusCode::FORBIDDEN, reason)
+}
+
+async fn list(
+    _version: SupportedVersion,
+    _administrator: Administrator,
+    State(shared): State<Shared>,
+) -> Result<Response, ApiError> {
+    let uuids = shared.store.registered().await;
+    let uuids = uuids.map_err(|error| ApiError::internal(&error))?;
+    Ok(success(json!({"uuids": uuids})))
+}
+
+/// A registered node, as administrators see it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    agent_id: &'a str,
+    ek_tpm: String,
+    ekcert: Option<String>,
+    aik_tpm: String,
+    ip: Option<String>,
+    port: Option<u16>,
+    mtls_cert: String,
+    regcount: u32,
+}
+
+async fn show(
+    _version: SupportedVersion,
+    _administrator: Administrator,
+    State(shared): State<Shared>,
+    path: AgentPath,
+) -> Result<Response, ApiError> {
+    let uuid = uuid_of(path)?;
+    let registration = shared.store.registration(uuid.as_str()).await;
+    let registration: Option<Registration> =
+        registration.map_err(|error| ApiError::internal(&error))?;
+    let found = registration.ok_or_else(|| unknown(&uuid))?;
+    Ok(success(Shown {
+        agent_id: uuid.as_str(),
+        ek_tpm: BASE64.encode(&found.ek_tpm),
+        ekcert: found.ek_certificate.map(|der| BASE64.encode(der)),
+        aik_tpm: BASE64.encode(&found.ak_tpm),
+        ip: found.ip,
+        port: found.port,
+        mtls_cert: found.mtls_cert,
+        regcount: found.count,
+    }))
+}
+
+async fn remove(
+    _version: SupportedVersion,
+    _administrator: Administrator,
+    State(shared): State<Shared>,
+    path: AgentPath,
+) -> Result<Response, ApiError> {
+    let uuid = uuid_of(path)?;
+    shared.pending.forget(&uuid);
+    let removed = shared.store.forget_registration(uuid.as_str()).await;
+    if removed.map_err(|error| ApiError::internal(&error))? {
+        tracing::info!(agent = uuid.as_str(), "registration deleted");
+        Ok(success(Nothing {}))
+    } else {
+        Err(unknown(&uuid))
+    }
+}
+
+fn unknown(uuid: &Uuid) -> ApiError {
+    ApiError::not_found(format!("agent {} is not registered", uuid.as_str()))
+}
+
+/// The credential: 32 random letters and digits, 190 bits.
+fn credential_text() -> Result<Zeroizing<String>, ApiError> {
+    let mut text = Zeroizing::new(String::with_capacity(CREDENTIAL_CHARS));
+    let mut random = Zeroizing::new([0; CREDENTIAL_CHARS]);
+    while text.len() < CREDENTIAL_CHARS {
+        SysRng
+            .try_fill_bytes(random.as_mut())
+            .map_err(|error| ApiError::internal(&error))?;
+        // Only whole multiples of the alphabet, so that each character is as likely as any other.
+        let fair = random
+            .iter()
+            .filter(|byte| usize::from(**byte) < 4 * ALPHANUMERIC.len());
+        let characters =
+            fair.map(|byte| char::from(ALPHANUMERIC[usize::from(*byte) % ALPHANUMERIC.len()]));
+        let missing = CREDENTIAL_CHARS - text.len();
+        text.extend(characters.take(missing));
+    }
+    Ok(text)
+}
+
+/// HMAC-SHA384 of the identifier, under the base64 text of the credential.
+fn auth_tag(credential: &str, uuid: &Uuid) -> AuthTag {
+    let key = Zeroizing::new(BASE64.encode(credential));
+    #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
+    let mut mac = Hmac::<Sha384>::new_from_slice(key.as_bytes()).expect("a key of any length");
+    mac.update(uuid.as_str().as_bytes());
+    mac.finalize().into_bytes().into()
+}
+
+/// A registration with an EK certificate's chain takes about 12 KiB.
+pub(super) const MAX_BODY_BYTES: usize = 32 << 10;
+
+/// What Keylime's registrar sends, and what its agents expect to find.
+const CREDENTIAL_CHARS: usize = 32;
+const ALPHANUMERIC: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
