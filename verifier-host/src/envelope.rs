@@ -29,9 +29,6 @@ impl<T> Envelope<T> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nothing {}
 
-/// The text that tells a client to ask for `/version` again; it must stand in `status` exactly so.
-pub const UNSUPPORTED_VERSION: &str = "API version not supported";
-
 /// The API versions that registrar, verifier and tenant of this project speak, oldest first.
 pub const API_VERSIONS: &[&str] = &["2.1", "2.2", "2.3", "2.4", "2.5", "2.6"];
 

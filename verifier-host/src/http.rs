@@ -5,6 +5,6 @@ mod access;
 mod answer;
 mod server;
 
-pub use access::{Administrator, Peer, SupportedVersion, fallback};
+pub use access::{Peer, administrators_only, fallback, supported_versions_only};
 pub use answer::{ApiError, read_json, success};
 pub use server::{Listening, Stop, StopSwitch, stop_switch};

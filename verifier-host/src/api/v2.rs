@@ -18,6 +18,7 @@ use zeroize::Zeroize as _;
 use self::add::Addition;
 use self::view::{VERIFIER_ID, View};
 use crate::envelope::{API_VERSIONS, CURRENT_VERSION, Envelope, Nothing};
+use crate::http::administrators_only;
 use crate::rounds::schedule::{ChangeError, Rounds};
 
 pub mod add;
@@ -44,7 +45,7 @@ pub fn routes(api: Api) -> Router {
         .route("/{version}/agents/{id}/reactivate", put(reactivate))
         .route("/{version}/agents/{id}/stop", put(stop))
         .layer(from_fn(supported_version))
-        .layer(from_fn(super::access::administrators_only));
+        .layer(from_fn(administrators_only));
     Router::new()
         .route("/version", get(version))
         .merge(nodes)

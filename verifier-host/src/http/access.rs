@@ -6,16 +6,18 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
+use agent_core::wire::route::VERSION_NOT_SUPPORTED;
+use axum::extract::{FromRequestParts, Request};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use rustls::pki_types::CertificateDer;
 use serde_json::json;
 
 use super::answer::ApiError;
-use crate::envelope::{API_VERSIONS, UNSUPPORTED_VERSION};
+use crate::envelope::API_VERSIONS;
 
 /// The other end of a connection; an extension of each request.
 #[derive(Clone, Debug)]
@@ -35,30 +37,29 @@ impl<S: Sync> FromRequestParts<S> for Peer {
     }
 }
 
-/// Proof that the request is an administrator's; routes that take it can't be reached by anyone else.
-#[derive(Clone, Copy, Debug)]
-pub struct Administrator(());
+/// Lets administrators through, and answers everybody else 401 or 403. What no server has marked with a [`Peer`] is nobody's.
+pub async fn administrators_only(request: Request, next: Next) -> Response {
+    match check(request.extensions().get(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(denied) => denied.into_response(),
+    }
+}
 
 /// The answer to those who may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Denied {
+enum Denied {
     /// 401: no client certificate.
     Unknown,
-    /// 403: somebody, but no administrator.
+    /// 403: somebody with a token, which administrators don't have.
     NotAdministrator,
 }
 
-impl<S: Sync> FromRequestParts<S> for Administrator {
-    type Rejection = Denied;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Denied> {
-        let peer = parts.extensions.get::<Peer>();
-        let certificate = peer.and_then(|peer| peer.certificate.as_ref());
-        match (certificate, parts.headers.contains_key(AUTHORIZATION)) {
-            (_, true) => Err(Denied::NotAdministrator),
-            (None, false) => Err(Denied::Unknown),
-            (Some(_), false) => Ok(Self(())),
-        }
+fn check(peer: Option<&Peer>, headers: &HeaderMap) -> Result<(), Denied> {
+    let certificate = peer.and_then(|peer| peer.certificate.as_ref());
+    match (certificate, headers.contains_key(AUTHORIZATION)) {
+        (_, true) => Err(Denied::NotAdministrator),
+        (None, false) => Err(Denied::Unknown),
+        (Some(_), false) => Ok(()),
     }
 }
 
@@ -84,18 +85,11 @@ impl IntoResponse for Denied {
     }
 }
 
-/// Proof that the path begins with an API version of [`API_VERSIONS`].
-#[derive(Clone, Copy, Debug)]
-pub struct SupportedVersion(());
-
-impl<S: Sync> FromRequestParts<S> for SupportedVersion {
-    type Rejection = Response;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
-        match version_of(&parts.uri) {
-            Some(version) if API_VERSIONS.contains(&version) => Ok(Self(())),
-            _ => Err(fallback(parts.uri.clone()).await),
-        }
+/// Lets requests through whose path begins with a version of [`API_VERSIONS`]; the others get what [`fallback`] says.
+pub async fn supported_versions_only(request: Request, next: Next) -> Response {
+    match version_of(request.uri()) {
+        Some(version) if API_VERSIONS.contains(&version) => next.run(request).await,
+        _ => fallback(request.uri().clone()).await,
     }
 }
 
@@ -103,7 +97,7 @@ impl<S: Sync> FromRequestParts<S> for SupportedVersion {
 pub async fn fallback(uri: Uri) -> Response {
     match version_of(&uri) {
         Some(version) if !API_VERSIONS.contains(&version) => {
-            ApiError::bad_request(UNSUPPORTED_VERSION).into_response()
+            ApiError::bad_request(VERSION_NOT_SUPPORTED).into_response()
         }
         _ => StatusCode::NOT_FOUND.into_response(),
     }

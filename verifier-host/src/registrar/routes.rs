@@ -11,6 +11,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::middleware::from_fn;
 use axum::response::Response;
 use axum::routing::{get, post};
 use base64::Engine as _;
@@ -27,7 +28,9 @@ use super::claim::{Claim, ClaimBody};
 use super::pending::{AuthTag, Pending, Redeemed};
 use crate::envelope::{API_VERSIONS, CURRENT_VERSION, Nothing};
 use crate::evidence::credential::Credential;
-use crate::http::{Administrator, ApiError, Peer, SupportedVersion, fallback, read_json, success};
+use crate::http::{
+    ApiError, Peer, administrators_only, fallback, read_json, success, supported_versions_only,
+};
 use crate::store::Store;
 use crate::store::registrations::{Recorded, Registration};
 
@@ -43,18 +46,22 @@ pub(super) fn router(store: Store) -> Router {
         store,
         pending: Arc::default(),
     };
-    Router::new()
-        .route("/version", get(version))
+    let administration = Router::new()
         .route("/{version}/agents", get(list))
         .route("/{version}/agents/", get(list))
-        .route(
-            "/{version}/agents/{uuid}",
-            get(show).post(register).put(activate).delete(remove),
-        )
+        .route("/{version}/agents/{uuid}", get(show).delete(remove))
+        .layer(from_fn(administrators_only));
+    let nodes = Router::new()
+        .route("/{version}/agents/{uuid}", post(register).put(activate))
         .route(
             "/{version}/agents/{uuid}/activate",
             post(activate).put(activate),
-        )
+        );
+    Router::new()
+        .merge(administration)
+        .merge(nodes)
+        .layer(from_fn(supported_versions_only))
+        .route("/version", get(version))
         .fallback(fallback)
         .with_state(shared)
 }
@@ -72,7 +79,6 @@ fn uuid_of(Path((_, uuid)): AgentPath) -> Result<Uuid, ApiError> {
 }
 
 async fn register(
-    _version: SupportedVersion,
     peer: Peer,
     State(shared): State<Shared>,
     path: AgentPath,
@@ -110,7 +116,6 @@ struct ActivationBody {
 }
 
 async fn activate(
-    _version: SupportedVersion,
     peer: Peer,
     State(shared): State<Shared>,
     path: AgentPath,
@@ -152,11 +157,7 @@ fn taken() -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, reason)
 }
 
-async fn list(
-    _version: SupportedVersion,
-    _administrator: Administrator,
-    State(shared): State<Shared>,
-) -> Result<Response, ApiError> {
+async fn list(State(shared): State<Shared>) -> Result<Response, ApiError> {
     let uuids = shared.store.registered().await;
     let uuids = uuids.map_err(|error| ApiError::internal(&error))?;
     Ok(success(json!({"uuids": uuids})))
@@ -175,12 +176,7 @@ struct Shown<'a> {
     regcount: u32,
 }
 
-async fn show(
-    _version: SupportedVersion,
-    _administrator: Administrator,
-    State(shared): State<Shared>,
-    path: AgentPath,
-) -> Result<Response, ApiError> {
+async fn show(State(shared): State<Shared>, path: AgentPath) -> Result<Response, ApiError> {
     let uuid = uuid_of(path)?;
     let registration = shared.store.registration(uuid.as_str()).await;
     let registration: Option<Registration> =
@@ -198,12 +194,7 @@ async fn show(
     }))
 }
 
-async fn remove(
-    _version: SupportedVersion,
-    _administrator: Administrator,
-    State(shared): State<Shared>,
-    path: AgentPath,
-) -> Result<Response, ApiError> {
+async fn remove(State(shared): State<Shared>, path: AgentPath) -> Result<Response, ApiError> {
     let uuid = uuid_of(path)?;
     shared.pending.forget(&uuid);
     let removed = shared.store.forget_registration(uuid.as_str()).await;
