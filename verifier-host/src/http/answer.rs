@@ -74,7 +74,11 @@ pub async fn read_json<T: DeserializeOwned>(body: Body, limit: usize) -> Result<
     })
 }
 
-async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+/// Reads a body of at most `limit` bytes.
+///
+/// # Errors
+/// 413 if it is larger, 400 if it breaks off.
+pub async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     let too_large = || {
         let reason = format!("the body is larger than {limit} bytes");
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, reason)
