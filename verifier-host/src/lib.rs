@@ -11,6 +11,10 @@
 
 #[cfg(feature = "server")]
 pub mod api;
+#[cfg(feature = "server")]
+pub mod cli;
+#[cfg(feature = "server")]
+pub mod config;
 pub mod envelope;
 pub mod evidence;
 #[cfg(feature = "server")]
@@ -18,6 +22,8 @@ pub mod http;
 pub mod link;
 pub mod pki;
 pub mod policy;
+#[cfg(feature = "server")]
+pub mod program;
 #[cfg(feature = "server")]
 pub mod registrar;
 #[cfg(feature = "server")]

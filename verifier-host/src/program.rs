@@ -1,0 +1,141 @@
+//! The whole program: registrar and verifier over one database, until it is told to stop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::api::v2::{self, Api};
+use crate::config::Config;
+use crate::http::{Listening, stop_switch};
+use crate::pki::{Authority, PkiError, Place};
+use crate::registrar::Registrar;
+use crate::rounds::schedule::{ChangeError, Rounds};
+use crate::store::{Store, StoreError};
+
+/// Why the program doesn't start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The database or the at-rest key.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The certificates in `cv_ca`.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The nodes of the database.
+    #[error(transparent)]
+    Rounds(Box<ChangeError>),
+    /// An address can't be listened on.
+    #[error("can't listen: {0}; is another verifier or registrar running?")]
+    Listen(io::Error),
+    /// The system gives no threads or signals.
+    #[error("the system: {0}")]
+    System(io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT, then stops within a second.
+///
+/// # Errors
+/// [`RunError`]: it didn't start.
+pub fn run(config: &Config) -> Result<(), RunError> {
+    log_to_stderr(config.log_level);
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(RunError::System)?
+        .block_on(serve(config))
+}
+
+async fn serve(config: &Config) -> Result<(), RunError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::System)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::System)?;
+
+    let store = Store::open(&config.keylime_dir).await?;
+    let places = [config.verifier, config.registrar].map(|address| Place::Address(address.ip()));
+    let authority = Arc::new(Authority::open_or_create(
+        &config.keylime_dir.join("cv_ca"),
+        &places,
+    )?);
+    let rounds = Rounds::new(store.clone(), Arc::clone(&authority), config.quote_interval);
+    let tls = authority.server_config()?;
+    let registrar = Registrar::bind(
+        store.clone(),
+        config.registrar,
+        config.registrar_tls,
+        Arc::clone(&tls),
+    )
+    .await
+    .map_err(RunError::Listen)?;
+    let api = Api {
+        rounds: rounds.clone(),
+        ip: config.verifier.ip().to_string(),
+        port: config.verifier.port(),
+    };
+    let verifier = listen(config.verifier, tls, api)
+        .await
+        .map_err(RunError::Listen)?;
+
+    let (plain, with_tls) = registrar.addresses().map_err(RunError::Listen)?;
+    info!("registrar listening on {plain}, with TLS on {with_tls}");
+    info!(
+        "verifier listening on {}",
+        verifier.address().map_err(RunError::Listen)?
+    );
+    info!(
+        "certificates in {}: agents trust cacert.crt, tenants use client-cert.crt and client-private.pem",
+        authority.dir().display()
+    );
+    rounds
+        .resume()
+        .await
+        .map_err(|error| RunError::Rounds(Box::new(error)))?;
+
+    let (switch, stop) = stop_switch();
+    let serving =
+        tokio::spawn(
+            async move { tokio::join!(registrar.serve(stop.clone()), verifier.serve(stop)) },
+        );
+    tokio::select! {
+        _ = terminate.recv() => info!("stopping"),
+        _ = interrupt.recv() => info!("stopping"),
+    }
+    switch.stop();
+    rounds.shut_down().await;
+    // Ends by itself; the error would be a panic, which has been printed.
+    let _ = serving.await;
+    store.close().await;
+    Ok(())
+}
+
+async fn listen(
+    address: SocketAddr,
+    tls: Arc<rustls::ServerConfig>,
+    api: Api,
+) -> io::Result<Listening> {
+    Listening::bind(address, Some(tls), v2::routes(api))
+        .await
+        .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
+}
+
+/// This program's own lines at the level, its libraries' from `warn` on: they know nothing of secrets.
+fn log_to_stderr(level: LevelFilter) {
+    let targets = Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_target("verifier_host", level);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_target(false);
+    // An error means that a test has set its own.
+    let _ = tracing_subscriber::registry()
+        .with(targets)
+        .with(lines)
+        .try_init();
+}
