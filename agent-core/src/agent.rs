@@ -69,6 +69,15 @@ pub struct Agent<V> {
     leased: bool,
 }
 
+/// Whom a connection belongs to, by its client certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// One who may deliver U halves and payloads.
+    Tenant,
+    /// One who may ask, and bring V halves and notices.
+    Other,
+}
+
 /// What to do with a request's body.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
@@ -168,7 +177,7 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
     }
 
     /// Reads a head. Only [`Plan::UKey`] changes the agent: it takes the lease.
-    pub fn plan(&mut self, head: &RequestHead<'_>) -> Plan {
+    pub fn plan(&mut self, head: &RequestHead<'_>, peer: Peer) -> Plan {
         let route = match Route::parse(head.method, head.path, head.query) {
             Ok(route) => route,
             Err(error) => return Plan::Refuse(Refusal::Route(error)),
@@ -181,6 +190,7 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
             Length::Unsaid => 0,
         };
         match route {
+            Route::UKey if peer == Peer::Other => Plan::Refuse(Refusal::NotTheTenant),
             Route::UKey => self.plan_upload(length),
             Route::VKey | Route::Revocation if length > MAX_SMALL_BODY_BYTES => {
                 Plan::Refuse(Refusal::BodyTooLarge)

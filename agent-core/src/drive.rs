@@ -7,7 +7,7 @@ use embedded_io::{Read, Write};
 use heapless::string::StringView;
 
 use crate::agent::{
-    Agent, Duty, Lease, MAX_ANSWER_BYTES, Note, Outcome, Plan, Refusal, Request, refuse,
+    Agent, Duty, Lease, MAX_ANSWER_BYTES, Note, Outcome, Peer, Plan, Refusal, Request, refuse,
 };
 use crate::http::MAX_HEAD_BYTES;
 use crate::http::Status;
@@ -68,6 +68,7 @@ pub enum Served {
 pub fn serve_one<S: Shell, C: Read + Write>(
     io: &mut C,
     shell: &S,
+    peer: Peer,
     buffers: &mut Buffers,
 ) -> Result<Served, C::Error> {
     let Buffers {
@@ -76,7 +77,7 @@ pub fn serve_one<S: Shell, C: Read + Write>(
         answer,
     } = buffers;
     let head = loop {
-        match Head::parse(input.arrived(), shell) {
+        match Head::parse(input.arrived(), shell, peer) {
             Ok(Some(head)) => break head,
             Ok(None) if input.is_full() => {
                 let refusal = Refusal::Head(HeadError::TooLarge);
@@ -133,11 +134,11 @@ enum Planned<'s, S: Shell> {
 
 impl<'s, S: Shell> Head<'s, S> {
     /// Reads a head and asks the agent for its plan; `None` if it hasn't come whole yet.
-    fn parse(bytes: &[u8], shell: &'s S) -> Result<Option<Self>, HeadError> {
+    fn parse(bytes: &[u8], shell: &'s S, peer: Peer) -> Result<Option<Self>, HeadError> {
         let Some((head, size)) = RequestHead::parse(bytes)? else {
             return Ok(None);
         };
-        let planned = match shell.with_agent(|agent, _| agent.plan(&head)) {
+        let planned = match shell.with_agent(|agent, _| agent.plan(&head, peer)) {
             Plan::Answer(route) => Planned::Answer(route),
             Plan::VKey => Planned::VKey,
             Plan::Notice => Planned::Notice,

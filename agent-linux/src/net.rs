@@ -1,3 +1,6 @@
 //! The agent's network sides.
 
+pub mod call;
+pub mod serve;
+pub mod stream;
 pub mod tls;

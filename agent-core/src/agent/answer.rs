@@ -19,6 +19,8 @@ pub enum Refusal {
     Head(HeadError),
     /// It asks nothing that is answered.
     Route(RouteError),
+    /// The peer may not deliver payloads.
+    NotTheTenant,
     /// The body has no length.
     NoLength,
     /// There is a body where none belongs.
@@ -53,6 +55,7 @@ impl Refusal {
             Self::Head(error) => error.status(),
             Self::Route(RouteError::NotFound) => Status::NotFound,
             Self::Route(RouteError::Method) => Status::MethodNotAllowed,
+            Self::NotTheTenant => Status::Forbidden,
             Self::NoLength => Status::LengthRequired,
             Self::BodyTooLarge | Self::Form(FormError::PayloadTooLarge) => Status::PayloadTooLarge,
             Self::Busy | Self::NoVault | Self::NoQuote | Self::AnswerTooLarge => {
@@ -79,6 +82,7 @@ impl fmt::Display for Refusal {
             Self::Route(RouteError::Query { name }) => {
                 return write!(out, "query parameter {name} is missing or malformed");
             }
+            Self::NotTheTenant => "only the tenant whose certificate this agent is told may deliver payloads",
             Self::NoLength => "the request needs a Content-Length",
             Self::UnwantedBody => "the route takes no body",
             Self::BodyTooLarge => {

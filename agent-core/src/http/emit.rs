@@ -82,6 +82,7 @@ mod tests {
         let all = [
             Status::Ok,
             Status::BadRequest,
+            Status::Forbidden,
             Status::NotFound,
             Status::MethodNotAllowed,
             Status::LengthRequired,
