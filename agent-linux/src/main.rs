@@ -1,2 +1,34 @@
-//! keyhalf.
-fn main() {}
+//! Reads the command line, runs, and says how it ended.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use agent_linux::config::{Invocation, help};
+
+fn main() -> ExitCode {
+    let arguments = std::env::args_os().skip(1);
+    let ended = match Invocation::read(arguments, |name| std::env::var(name).ok()) {
+        Ok(Invocation::Help) => return print(&help()),
+        Ok(Invocation::Version) => {
+            return print(concat!("keyhalf-agent ", env!("CARGO_PKG_VERSION"), "\n"));
+        }
+        Ok(Invocation::Serve(config, warnings)) => {
+            agent_linux::log::start(config.log_level);
+            warnings.iter().for_each(|text| log::warn!("{text}"));
+            agent_linux::run::serve(&Arc::new(*config)).map_err(|error| error.to_string())
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("keyhalf-agent: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    print!("{text}");
+    ExitCode::SUCCESS
+}

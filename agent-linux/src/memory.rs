@@ -103,6 +103,18 @@ impl DerefMut for Vault {
     }
 }
 
+impl AsRef<[u8]> for Vault {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl AsMut<[u8]> for Vault {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self
+    }
+}
+
 impl Drop for Vault {
     fn drop(&mut self) {
         self.zeroize();

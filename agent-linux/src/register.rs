@@ -40,7 +40,7 @@ pub enum RegisterError {
     /// The registrar refuses this node for good: 403.
     Refused {
         /// Whom it refuses.
-        uuid: Uuid,
+        uuid: String,
         /// Which registrar.
         registrar: String,
     },
@@ -166,7 +166,7 @@ fn register_once<S: Shell>(
             }
             403 => {
                 return Err(RegisterError::Refused {
-                    uuid: contact.uuid.clone(),
+                    uuid: contact.uuid.to_string(),
                     registrar: registrar.authority().to_owned(),
                 });
             }

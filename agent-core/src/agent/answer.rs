@@ -82,7 +82,9 @@ impl fmt::Display for Refusal {
             Self::Route(RouteError::Query { name }) => {
                 return write!(out, "query parameter {name} is missing or malformed");
             }
-            Self::NotTheTenant => "only the tenant whose certificate this agent is told may deliver payloads",
+            Self::NotTheTenant => {
+                "only the tenant whose certificate this agent is told may deliver payloads"
+            }
             Self::NoLength => "the request needs a Content-Length",
             Self::UnwantedBody => "the route takes no body",
             Self::BodyTooLarge => {

@@ -1,0 +1,213 @@
+//! `keyhalf-agent serve`: from a configuration to an agent that listens, is registered, and stops when it is told to.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+
+use agent_core::agent::AgentConfig;
+use agent_core::payload::zip::Limits;
+use agent_core::tpm::Tpm;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::config::Config;
+use crate::identity::{CertificateError, TlsIdentity};
+use crate::landing::{LandingError, Zone};
+use crate::memory;
+use crate::net::call::Caller;
+use crate::net::serve::{Deadlines, Server};
+use crate::net::tls::{ClientAuthorities, TlsError, server_config};
+use crate::node::Node;
+use crate::notifier::Notifier;
+use crate::register::{Contact, RegisterError, register};
+use crate::tpm::tss::{TssError, TssTpm};
+use crate::worker::Worker;
+
+/// Why the agent can't serve.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The system refuses something that every program may do.
+    System(io::Error),
+    /// The address can't be listened on.
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// The landing zone can't be used.
+    Landing(LandingError),
+    /// The TPM can't be used.
+    Tpm(TssError),
+    /// The agent's certificate can't be made.
+    Certificate(CertificateError),
+    /// TLS can't be set up.
+    Tls(TlsError),
+    /// `tenant_cert` can't be read.
+    TenantCertificate(PathBuf),
+    /// The registrar refuses this node.
+    Register(RegisterError),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System(error) => write!(f, "the system refuses what the agent needs: {error}"),
+            Self::Listen { address, error } => write!(
+                f,
+                "can't listen on {address}: {error}; set --ip and --port to an address of this machine that is free"
+            ),
+            Self::Landing(error) => error.fmt(f),
+            Self::Tpm(error) => error.fmt(f),
+            Self::Certificate(error) => error.fmt(f),
+            Self::Tls(error) => error.fmt(f),
+            Self::TenantCertificate(path) => {
+                write!(f, "tenant_cert {} is no certificate in PEM", path.display())
+            }
+            Self::Register(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for RunError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::System(error) | Self::Listen { error, .. } => Some(error),
+            Self::Landing(error) => Some(error),
+            Self::Tpm(error) => Some(error),
+            Self::Certificate(error) => Some(error),
+            Self::Tls(error) => Some(error),
+            Self::Register(error) => Some(error),
+            Self::TenantCertificate(_) => None,
+        }
+    }
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`RunError`]: what keeps the agent from serving, found at its start or, by the registrar's refusal, later.
+pub fn serve(config: &Arc<Config>) -> Result<(), RunError> {
+    memory::forbid_core_dumps().map_err(RunError::System)?;
+    let (sender, endings) = mpsc::channel();
+    end_on_signals(sender.clone()).map_err(RunError::System)?;
+    let config = Arc::clone(config);
+    // The TPM may take seconds: a thread of its own, so that a signal ends the agent at once all the same.
+    spawn("start", move || {
+        if let Err(error) = start(&config) {
+            let _ = sender.send(Err(error));
+        }
+    })
+    .map_err(RunError::System)?;
+    let ending = endings.recv().unwrap_or(Ok(()));
+    log::info!("stopping");
+    ending
+}
+
+/// How the agent ends: by a signal, or by an error.
+type Ending = Result<(), RunError>;
+
+fn start(config: &Config) -> Result<(), RunError> {
+    let address = SocketAddr::new(config.ip, config.port);
+    // From here on clients wait instead of being refused.
+    let listener =
+        TcpListener::bind(address).map_err(|error| RunError::Listen { address, error })?;
+    let clients = ClientAuthorities::read(&config.trusted_client_ca).map_err(RunError::Tls)?;
+    let tenant = tenant_certificate(config)?;
+    let zone = Zone::open(&config.keylime_dir, config.secure_size).map_err(RunError::Landing)?;
+    let mut tpm = TssTpm::open(&config.tcti, config.tpm_signing_alg, config.tpm_hash_alg)
+        .map_err(RunError::Tpm)?;
+    let (contact, identity) = identify(config, &mut tpm)?;
+    let tls = server_config(&identity, &clients).map_err(RunError::Tls)?;
+
+    let (duties, work) = mpsc::sync_channel(1);
+    let agent = AgentConfig {
+        uuid: contact.uuid.clone(),
+        bank: config.tpm_hash_alg,
+        scheme: config.tpm_signing_alg,
+        ak_handle: NO_HANDLE,
+        max_sealed_bytes: config.max_payload_size,
+    };
+    let node = Arc::new(Node::new(agent, tpm, duties));
+    node.trust(Notifier::of_payload(&zone.unzipped()));
+    let worker = Worker {
+        node: Arc::clone(&node),
+        limits: Limits {
+            bytes: zone.size() / 2,
+            ..Limits::default()
+        },
+        zone,
+    };
+    let server = Server {
+        tls,
+        shell: Arc::clone(&node),
+        tenant,
+        deadlines: Deadlines::for_payload(config.max_payload_size),
+    };
+    log::info!("listening on {address}");
+    spawn("work", move || worker.run(&work)).map_err(RunError::System)?;
+    spawn("listen", move || server.run(&listener)).map_err(RunError::System)?;
+
+    let mut registrar = Caller::new(&config.registrar_ip, config.registrar_port);
+    register(&mut registrar, &contact, &*node).map_err(RunError::Register)
+}
+
+/// Who the agent is: what the registrar is told, and the key behind its certificate.
+fn identify(config: &Config, tpm: &mut TssTpm) -> Result<(Contact, TlsIdentity), RunError> {
+    let mut random = [0; 16];
+    tpm.random(&mut random).map_err(RunError::Tpm)?;
+    let uuid = config
+        .uuid
+        .resolve(tpm.ek_pem(), random)
+        .ok_or(RunError::System(io::ErrorKind::InvalidData.into()))?;
+    let seed = tpm.tls_seed().map_err(RunError::Tpm)?;
+    let identity =
+        TlsIdentity::derive(&seed, &uuid, &config.contact_ip).map_err(RunError::Certificate)?;
+    let contact = Contact {
+        uuid,
+        ip: config.contact_ip.clone(),
+        port: config.contact_port,
+        tls_certificate: identity.pem().to_owned(),
+    };
+    Ok((contact, identity))
+}
+
+fn tenant_certificate(config: &Config) -> Result<Option<Vec<u8>>, RunError> {
+    config
+        .tenant_cert
+        .as_ref()
+        .map(|path| {
+            CertificateDer::from_pem_file(path)
+                .map(|certificate| certificate.to_vec())
+                .map_err(|_| RunError::TenantCertificate(path.clone()))
+        })
+        .transpose()
+}
+
+fn end_on_signals(ending: Sender<Ending>) -> io::Result<()> {
+    let (mut read, write) = UnixStream::pair()?;
+    signal_hook::low_level::pipe::register(SIGINT, write.try_clone()?)?;
+    signal_hook::low_level::pipe::register(SIGTERM, write)?;
+    spawn("signals", move || {
+        if read.read_exact(&mut [0]).is_ok() {
+            let _ = ending.send(Ok(()));
+        }
+    })
+}
+
+fn spawn(name: &str, task: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let builder = thread::Builder::new().name(name.to_owned());
+    builder.stack_size(STACK_BYTES).spawn(task).map(drop)
+}
+
+/// The AK is a primary key that is made anew: it has no handle of its own.
+const NO_HANDLE: u32 = 0;
+/// Stack of a thread; what isn't touched takes no memory.
+const STACK_BYTES: usize = 512 * 1024;
