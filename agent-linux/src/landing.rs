@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, Dir, Mode, OFlags};
 
-pub use error::LandingError;
+pub use error::{LandingError, Occupant};
 pub use unpacking::Unpacking;
 
 /// An open landing zone.

@@ -10,5 +10,6 @@ pub mod node;
 pub mod notifier;
 pub mod register;
 pub mod run;
+pub mod script;
 pub mod tpm;
 pub mod worker;

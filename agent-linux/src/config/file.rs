@@ -209,7 +209,8 @@ mod tests {
 
     #[test]
     fn files() {
-        let rows: [(&str, &str, Result<&[(&str, &str)], &str>, usize); 10] = [
+        type Wanted = Result<&'static [(&'static str, &'static str)], &'static str>;
+        let rows: [(&str, &str, Wanted, usize); 10] = [
             (
                 "options",
                 "[agent]\nip = \"127.0.0.2\"\nport = 9003",

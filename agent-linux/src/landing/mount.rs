@@ -87,7 +87,7 @@ fn inspect(root: &OwnedFd, path: &Path) -> Result<(), LandingError> {
         path: path.to_owned(),
         errno,
     };
-    if i64::from(fs::fstatfs(root).map_err(write)?.f_type) != TMPFS_MAGIC {
+    if fs::fstatfs(root).map_err(write)?.f_type != TMPFS_MAGIC {
         return Err(occupied(path, Occupant::OtherFileSystem));
     }
     let stat = fs::fstat(root).map_err(write)?;
@@ -157,7 +157,7 @@ fn occupied(path: &Path, by: Occupant) -> LandingError {
 }
 
 /// Source: linux/magic.h.
-const TMPFS_MAGIC: i64 = 0x0102_1994;
+const TMPFS_MAGIC: fs::FsWord = 0x0102_1994;
 
 /// Files and directories in the zone, those of the script included: their inodes lie in the kernel's memory, beside the size.
 const MAX_INODES: &str = "16384";

@@ -13,7 +13,7 @@ use agent_linux::tpm::tss::TctiName;
 use tempfile::TempDir;
 
 /// A running `swtpm`; it goes with the value.
-pub struct Swtpm {
+pub(crate) struct Swtpm {
     state: TempDir,
     port: u16,
     process: Child,
@@ -21,12 +21,12 @@ pub struct Swtpm {
 
 impl Swtpm {
     /// A TPM that nobody has used.
-    pub fn fresh() -> Self {
+    pub(crate) fn fresh() -> Self {
         Self::start(TempDir::new().unwrap())
     }
 
     /// A TPM with an EK certificate, as its maker would ship it.
-    pub fn with_ek_certificate() -> Self {
+    pub(crate) fn with_ek_certificate() -> Self {
         let state = TempDir::new().unwrap();
         let ca = state.path().join("ca");
         std::fs::create_dir(&ca).unwrap();
@@ -85,17 +85,17 @@ impl Swtpm {
     }
 
     /// The name that the agent opens it by.
-    pub fn name(&self) -> TctiName {
+    pub(crate) fn name(&self) -> TctiName {
         TctiName::from_str(&self.tcti()).unwrap()
     }
 
     /// The name as `--tcti` takes it, for tpm2-tools too.
-    pub fn tcti(&self) -> String {
+    pub(crate) fn tcti(&self) -> String {
         format!("swtpm:host=127.0.0.1,port={}", self.port)
     }
 
     /// Cuts the power and turns it on again: what was loaded is gone, the secrets stay.
-    pub fn power_cycle(&mut self) {
+    pub(crate) fn power_cycle(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
         (self.process, self.port) = launch_at(&self.state, self.port);
