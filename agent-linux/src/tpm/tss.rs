@@ -32,6 +32,18 @@ use key::Key;
 pub use name::TctiName;
 use template::{EkKind, hashing};
 
+/// Keeps tpm2-tss from writing to standard error: it reports every refusal of the TPM there, also those that the agent
+/// expects and handles. A `TSS2_LOG` that the user has set stays.
+///
+/// To be called first in `main`: it does nothing once the process has a second thread.
+pub fn quiet_library() {
+    let is_alone = std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1);
+    if is_alone && std::env::var_os(LOG_VARIABLE).is_none() {
+        // SAFETY: there is no other thread that could read the environment meanwhile.
+        unsafe { std::env::set_var(LOG_VARIABLE, "all+none") };
+    }
+}
+
 /// A TPM with the agent's keys made.
 pub struct TssTpm {
     channel: Channel,
@@ -471,6 +483,10 @@ fn opened(what: &'static str, plain: &[u8]) -> Result<Opened, TssError> {
     })
 }
 
+/// The library's variable for what it logs.
+///
+/// Source: tpm2-tss, doc/logging.md.
+const LOG_VARIABLE: &str = "TSS2_LOG";
 const EK: &str = "endorsement key";
 /// No key of the agent has a password, and a password session costs nothing.
 const PASSWORD: Option<AuthSession> = Some(AuthSession::Password);
