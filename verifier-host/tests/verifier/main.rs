@@ -1,5 +1,8 @@
 //! The verifier against agents that can do what real ones can't: lie.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod agent;
+mod attestation;
+mod program;
 mod round;
 mod tpm;

@@ -1,0 +1,246 @@
+//! An agent over real TLS, with a [`SoftTpm`]: honest, until a test gives it another mood.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::time::Duration;
+
+use agent_core::wire::quote::PcrMask;
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use rand::rngs::SysRng;
+use rsa::pkcs8::{EncodePublicKey as _, LineEnding};
+use rsa::{Oaep, PrivateKey};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::{Value, json};
+use sha1::Sha1;
+use tokio::task::JoinHandle;
+use verifier_host::http::{Listening, Peer, StopSwitch, stop_switch};
+use verifier_host::pki::{Credentials, read_certificates, server_config};
+
+use crate::tpm::SoftTpm;
+
+/// What an agent does when it is asked for a quote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mood {
+    Honest,
+    /// Every quote is the first one again.
+    Replaying,
+    /// Answers after this time.
+    Slow(Duration),
+    /// Refuses to quote.
+    Refusing(StatusCode),
+    /// Speaks this version alone.
+    Speaking(&'static str),
+    /// Quotes, but doesn't take V.
+    RefusingV(StatusCode),
+}
+
+/// What the agent is and what it was told.
+pub(crate) struct Inner {
+    pub(crate) tpm: SoftTpm,
+    pub(crate) mood: Mood,
+    pub(crate) key: PrivateKey,
+    /// Path and query of each question.
+    pub(crate) asked: Vec<String>,
+    /// Halves that it was given, decrypted.
+    pub(crate) halves: Vec<Vec<u8>>,
+    /// Bodies of revocations.
+    pub(crate) revocations: Vec<Value>,
+    first_quote: Option<String>,
+}
+
+/// The agent and its server.
+pub(crate) struct Agent {
+    inner: Arc<Mutex<Inner>>,
+    cv_ca: std::path::PathBuf,
+    certificate: rcgen::CertifiedKey<rcgen::KeyPair>,
+    address: SocketAddr,
+    serving: Option<(StopSwitch, JoinHandle<()>)>,
+}
+
+/// Two transport keys, made once: making one takes a while.
+pub(crate) static KEYS: LazyLock<[PrivateKey; 2]> =
+    LazyLock::new(|| [(); 2].map(|()| PrivateKey::new(&mut SysRng, 2048).unwrap()));
+
+impl Agent {
+    /// One that trusts clients of this `cv_ca`, listening at this address.
+    pub(crate) async fn start(cv_ca: &Path, ip: &str, seed: u8) -> Self {
+        let mut agent = Self::absent(cv_ca, ip, seed);
+        agent.come_up().await;
+        agent
+    }
+
+    /// One that isn't listening yet.
+    pub(crate) fn absent(cv_ca: &Path, ip: &str, seed: u8) -> Self {
+        let mut tpm = SoftTpm::new(seed);
+        tpm.measure(7, b"boot");
+        let inner = Inner {
+            tpm,
+            mood: Mood::Honest,
+            key: KEYS[0].clone(),
+            asked: Vec::new(),
+            halves: Vec::new(),
+            revocations: Vec::new(),
+            first_quote: None,
+        };
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+            cv_ca: cv_ca.to_owned(),
+            certificate: rcgen::generate_simple_self_signed(["agent".to_owned()]).unwrap(),
+            address: (ip.parse::<std::net::IpAddr>().unwrap(), 9002).into(),
+            serving: None,
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn certificate(&self) -> String {
+        self.certificate.cert.pem()
+    }
+
+    /// Listens, with the certificate that it registered.
+    pub(crate) async fn come_up(&mut self) {
+        let key = PrivateKeyDer::try_from(self.certificate.signing_key.serialize_der()).unwrap();
+        let chain: Vec<CertificateDer<'static>> = vec![self.certificate.cert.der().clone()];
+        let cas = read_certificates(&self.cv_ca.join("cacert.crt")).unwrap();
+        let tls = server_config(&Credentials::new(chain, key), &cas).unwrap();
+        let router = Router::new()
+            .fallback(answer)
+            .with_state(Arc::clone(&self.inner));
+        let listening = Listening::bind(self.address, Some(tls), router)
+            .await
+            .unwrap();
+        let (switch, stop) = stop_switch();
+        self.serving = Some((switch, tokio::spawn(listening.serve(stop))));
+    }
+
+    /// Ends, as a machine that is switched off.
+    pub(crate) async fn go_down(&mut self) {
+        if let Some((switch, task)) = self.serving.take() {
+            switch.stop();
+            task.await.unwrap();
+        }
+    }
+
+    /// Another machine takes the address: same TPM, other TLS key.
+    pub(crate) fn lose_certificate(&mut self) {
+        self.certificate = rcgen::generate_simple_self_signed(["agent".to_owned()]).unwrap();
+    }
+}
+
+async fn answer(State(inner): State<Arc<Mutex<Inner>>>, peer: Peer, request: Request) -> Response {
+    if peer.certificate.is_none() {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    let path = request.uri().path().to_owned();
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let body: Body = request.into_body();
+    let body: Value =
+        serde_json::from_slice(&to_bytes(body, 1 << 20).await.unwrap()).unwrap_or_default();
+    let mood = inner.lock().unwrap().mood;
+    if let Mood::Slow(time) = mood {
+        tokio::time::sleep(time).await;
+    }
+    let mut inner = inner.lock().unwrap();
+    if let Mood::Speaking(version) = mood
+        && !path.starts_with(&format!("/v{version}/"))
+        && path != "/version"
+    {
+        return error(StatusCode::BAD_REQUEST, "API version not supported");
+    }
+    match path.split('/').skip(2).collect::<Vec<_>>()[..] {
+        [] => {
+            let only = if let Mood::Speaking(version) = mood {
+                version
+            } else {
+                "2.6"
+            };
+            success(json!({ "supported_version": only, "supported_versions": [only] }))
+        }
+        ["quotes", "integrity"] => inner.integrity(&query),
+        ["keys", "vkey"] => inner.vkey(&body),
+        ["notifications", "revocation"] => {
+            inner.revocations.push(body);
+            success(Value::Null)
+        }
+        _ => error(StatusCode::NOT_FOUND, "no such route"),
+    }
+}
+
+impl Inner {
+    pub(crate) fn pem(&self) -> String {
+        self.key
+            .to_public_key()
+            .to_public_key_pem(LineEnding::LF)
+            .unwrap()
+    }
+
+    fn integrity(&mut self, query: &str) -> Response {
+        self.asked.push(query.to_owned());
+        if let Mood::Refusing(status) = self.mood {
+            return error(status, "not now");
+        }
+        let value = |name: &str| {
+            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            pairs
+                .find_map(|(key, value)| (key == name).then_some(value))
+                .unwrap()
+        };
+        let mask = u32::from_str_radix(value("mask").trim_start_matches("0x"), 16).unwrap();
+        let pem = self.pem();
+        self.tpm.measure(16, pem.as_bytes());
+        let mut quote = self
+            .tpm
+            .quote(value("nonce"), PcrMask::from_bits(mask).unwrap());
+        let first = self.first_quote.get_or_insert_with(|| quote.clone());
+        if self.mood == Mood::Replaying {
+            quote.clone_from(first);
+        }
+        let mut results = json!({
+            "quote": quote, "hash_alg": "sha256", "enc_alg": "rsa2048", "sign_alg": "ecdsa",
+        });
+        if value("partial") == "0" {
+            results["pubkey"] = pem.into();
+        }
+        success(results)
+    }
+
+    fn vkey(&mut self, body: &Value) -> Response {
+        if let Mood::RefusingV(status) = self.mood {
+            return error(status, "not now");
+        }
+        let sealed = BASE64_STANDARD
+            .decode(body["encrypted_key"].as_str().unwrap())
+            .unwrap();
+        match self.key.decrypt(Oaep::<Sha1>::new(), &sealed) {
+            Ok(half) => {
+                self.halves.push(half);
+                success(Value::Null)
+            }
+            Err(_) => error(StatusCode::BAD_REQUEST, "not for this key"),
+        }
+    }
+}
+
+fn success(results: Value) -> Response {
+    json!({ "code": 200, "status": "Success", "results": results })
+        .to_string()
+        .into_response()
+}
+
+fn error(status: StatusCode, reason: &str) -> Response {
+    let body = json!({ "code": status.as_u16(), "status": reason, "results": {} });
+    (status, body.to_string()).into_response()
+}
