@@ -14,9 +14,11 @@
 //! | [`swtpm`], [`bus`] | a TPM, and the wire between it and whoever uses it |
 //! | [`servers`], [`node`], [`tenant`] | keyhalf's programs |
 //! | [`payload`] | payload folders, and archives that nobody should open |
+//! | [`byhand`] | the tenant without its program |
 //! | [`raw`], [`liar`] | hostile clients, and a hostile agent |
 
 pub mod bus;
+pub mod byhand;
 pub mod liar;
 pub mod machine;
 pub mod node;

@@ -5,11 +5,11 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::machine::{KEYLIME, Machine};
-use crate::process::{Log, Program};
+use crate::process::{LIMIT, Log, Program};
 use crate::servers::Verifier;
 use crate::site::{Site, fresh_address};
 use crate::swtpm::Swtpm;
@@ -136,6 +136,16 @@ impl<'site> Node<'site> {
     /// It isn't running.
     pub fn kill_agent(&mut self) -> Result {
         self.running.take().ok_or("the agent isn't running")?.kill()
+    }
+
+    /// Waits until the agent ends by itself; its exit status and how long that took.
+    ///
+    /// # Errors
+    /// It isn't running, or goes on.
+    pub fn wait_for_end(&mut self) -> Result<(ExitStatus, Duration)> {
+        let started = Instant::now();
+        let mut program = self.running.take().ok_or("the agent isn't running")?;
+        Ok((program.wait(LIMIT)?, started.elapsed()))
     }
 
     /// The running agent.
