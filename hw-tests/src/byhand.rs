@@ -112,6 +112,34 @@ impl Package {
     }
 }
 
+/// The body of `POST agents/{uuid}` to the verifier, as Keylime's tenant sends it.
+///
+/// `record` is the registrar's; change what the scenario wants changed.
+pub fn enrolment(record: &Value, policy: &str, v: Option<&str>) -> Value {
+    json!({
+        "v": v,
+        "cloudagent_ip": record["ip"],
+        "cloudagent_port": record["port"],
+        "verifier_ip": "127.0.0.1",
+        "verifier_port": "8881",
+        "tpm_policy": policy,
+        "runtime_policy": "",
+        "runtime_policy_name": "",
+        "runtime_policy_key": "",
+        "mb_policy": null,
+        "mb_policy_name": "",
+        "ima_sign_verification_keys": "",
+        "metadata": "{}",
+        "revocation_key": "",
+        "accept_tpm_hash_algs": ["sha512", "sha384", "sha256"],
+        "accept_tpm_encryption_algs": ["ecc", "rsa"],
+        "accept_tpm_signing_algs": ["ecdsa", "rsassa"],
+        "ak_tpm": record["aik_tpm"],
+        "mtls_cert": record["mtls_cert"],
+        "supported_version": "2.6",
+    })
+}
+
 /// Random bytes.
 ///
 /// # Errors

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use crate::Result;
 use crate::machine::Machine;
+use crate::node::{self, Node};
 use crate::process::Program;
+use crate::raw::{Client, Credential};
 use crate::site::{Site, fresh_address};
 
 /// Port of the registrar for agents.
@@ -118,6 +120,46 @@ impl<'site> Verifier<'site> {
     /// A file of its `cv_ca` directory.
     pub fn ca_file(&self, name: &str) -> PathBuf {
         self.machine.keylime().join("cv_ca").join(name)
+    }
+
+    /// The administrator's certificate and key.
+    ///
+    /// # Errors
+    /// They can't be read.
+    pub fn administrator(&self) -> Result<Credential> {
+        Credential::files(
+            &self.ca_file("client-cert.crt"),
+            &self.ca_file("client-private.pem"),
+        )
+    }
+
+    /// An administrator's way to the verifier.
+    ///
+    /// # Errors
+    /// There is no administrator's certificate.
+    pub fn client(&self) -> Result<Client> {
+        Client::tls(self.address, VERIFIER_PORT, self.administrator()?)
+    }
+
+    /// An administrator's way to the registrar.
+    ///
+    /// # Errors
+    /// There is no administrator's certificate.
+    pub fn registrar_client(&self) -> Result<Client> {
+        Client::tls(self.address, REGISTRAR_TLS_PORT, self.administrator()?)
+    }
+
+    /// An agent's way to the registrar.
+    pub fn agents_port(&self) -> Client {
+        Client::plain(self.address, REGISTRAR_PORT)
+    }
+
+    /// An administrator's way to the agent of a node.
+    ///
+    /// # Errors
+    /// There is no administrator's certificate.
+    pub fn client_of(&self, node: &Node<'_>) -> Result<Client> {
+        Client::tls(node.address(), node::PORT, self.administrator()?)
     }
 
     /// Gives a machine the certificate by which it knows this verifier and its tenants, as an operator would.

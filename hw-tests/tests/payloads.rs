@@ -8,10 +8,9 @@ use std::time::Duration;
 use hw_tests::Result;
 use hw_tests::bus::code;
 use hw_tests::byhand::{Package, random};
-use hw_tests::node::{self, Node};
+use hw_tests::node::Node;
 use hw_tests::payload;
 use hw_tests::process::{LIMIT, until};
-use hw_tests::raw::{Client, Credential};
 use hw_tests::servers::Verifier;
 use hw_tests::site::story;
 use hw_tests::swtpm::Swtpm;
@@ -321,7 +320,7 @@ fn agent_answers_while_autorun_runs() {
             node.machine().root().join("runs").exists().then_some(())
         })?;
 
-        let client = administrator(&verifier, &node)?;
+        let client = verifier.client_of(&node)?;
         for _ in 0..3 {
             client
                 .get("/v2.6/quotes/identity?nonce=whileautorunruns")?
@@ -398,15 +397,6 @@ fn ca_init_never_deletes() {
         }
         Ok(())
     });
-}
-
-fn administrator(verifier: &Verifier<'_>, node: &Node<'_>) -> Result<Client> {
-    let files = ["client-cert.crt", "client-private.pem"].map(|name| verifier.ca_file(name));
-    Client::tls(
-        node.address(),
-        node::PORT,
-        Credential::files(&files[0], &files[1])?,
-    )
 }
 
 /// Takes the node off the verifier if it is there, and adds it again with a package made by hand.
