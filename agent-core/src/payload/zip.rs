@@ -9,52 +9,23 @@
 //!
 //! Source: PKWARE's APPNOTE.TXT 6.3.10.
 
+mod budget;
 mod end;
 mod entry;
 mod fault;
 mod local;
+mod names;
 mod path;
 
+pub use self::budget::{Limits, Summary};
 use self::end::Span;
 use self::entry::{Entry, Header, Headers, Kind, Method};
 pub use self::fault::{ArchiveFault, EntryFault, EntryName, Field, UnpackError};
 use self::local::Located;
+use self::names::Names;
 pub use self::path::PathFault;
 use super::inflate::{InflateError, Inflater, WINDOW_BYTES};
 use super::sink::Sink;
-use crate::wire::limits;
-
-/// What an archive may cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Files and directories.
-    pub entries: u16,
-    /// Bytes of all files.
-    pub bytes: u64,
-    /// Bytes of all files for each byte of the archive, beyond [`limits::RATIO_FREE_BYTES`].
-    pub ratio: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            entries: limits::MAX_ENTRIES,
-            bytes: limits::MAX_UNPACKED_BYTES,
-            ratio: limits::MAX_RATIO,
-        }
-    }
-}
-
-/// What an archive held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Files.
-    pub files: u16,
-    /// Directories that have an entry of their own.
-    pub directories: u16,
-    /// Bytes of all files.
-    pub bytes: u64,
-}
 
 /// Whether a payload is an archive rather than a plain file: it begins as one, whatever follows.
 #[must_use]
@@ -72,8 +43,8 @@ pub fn is_archive(payload: &[u8]) -> bool {
 /// sink received counts for nothing then.
 ///
 /// # Cost
-/// Proportional to the archive and to what it unpacks to, both bounded; and each name is compared with every earlier one:
-/// at most `limits.entries` squared and halved, 20 ms for 1024 entries.
+/// Proportional to the archive and to what it unpacks to, both bounded; each name is compared with about ten others. The
+/// stack holds one word for each of [`MAX_ENTRIES`](crate::wire::limits::MAX_ENTRIES), 8 KiB.
 pub fn unpack<S: Sink>(
     archive: &[u8],
     limits: &Limits,
@@ -92,60 +63,31 @@ pub fn unpack<S: Sink>(
 
 /// Checks everything that can be known without inflating.
 fn check<E>(archive: &[u8], span: &Span<'_>, limits: &Limits) -> Result<Summary, UnpackError<E>> {
-    let announced = span.entries;
-    if announced > u64::from(limits.entries) {
-        return Err(ArchiveFault::TooMany {
-            have: announced,
-            limit: limits.entries,
-        }
-        .into());
-    }
+    let announced = limits.entries(span.entries)?;
     let mut summary = Summary::default();
-    let mut found = 0_u64;
+    let mut names = Names::of(span.headers);
     let mut free_from = 0;
     for header in Headers::of(span.headers) {
         let header = header?;
-        if found == announced {
-            return Err(ArchiveFault::Count {
-                announced,
-                found: found.saturating_add(1),
-            }
-            .into());
-        }
         let (entry, located) = open(span, &header)?;
-        if located.start < free_from {
-            return Err(named(
-                &header,
-                EntryFault::Overlap {
-                    start: located.start,
-                    free_from,
-                },
-            ));
+        let start = located.start;
+        if start < free_from {
+            let overlap = EntryFault::Overlap { start, free_from };
+            return Err(UnpackError::entry(header.name, overlap));
         }
-        if names_before(span, found).any(|name| path::conflict(name, header.name)) {
-            return Err(named(&header, EntryFault::Conflict));
-        }
-        (found, free_from) = (found.saturating_add(1), located.end);
+        free_from = located.end;
+        names.add(&header)?;
         summary.count(&entry);
-        if summary.bytes > limits.bytes {
-            return Err(ArchiveFault::TooLarge {
-                have: summary.bytes,
-                limit: limits.bytes,
-            }
-            .into());
+        limits.bytes(&summary)?;
+        if summary.entries() > announced {
+            break;
         }
     }
+    let found = summary.entries();
     if found != announced {
         return Err(ArchiveFault::Count { announced, found }.into());
     }
-    let limit = limits.bytes_of(archive);
-    if summary.bytes > limit {
-        return Err(ArchiveFault::Bomb {
-            have: summary.bytes,
-            limit,
-        }
-        .into());
-    }
+    limits.ratio(archive, &summary)?;
     Ok(summary)
 }
 
@@ -167,7 +109,7 @@ fn write<S: Sink>(
                 sink.file(path, entry.mode, entry.size)
                     .map_err(UnpackError::Sink)?;
                 content(&entry, &located, inflater, sink).map_err(|error| match error {
-                    Content::Fault(fault) => named(&header, fault),
+                    Content::Fault(fault) => UnpackError::entry(header.name, fault),
                     Content::Sink(error) => UnpackError::Sink(error),
                 })?;
                 sink.end().map_err(UnpackError::Sink)?;
@@ -219,41 +161,5 @@ fn open<'a, E>(
 ) -> Result<(Entry<'a>, Located<'a>), UnpackError<E>> {
     Entry::check(header)
         .and_then(|entry| Ok((entry, local::locate(span.before, header, &entry)?)))
-        .map_err(|fault| named(header, fault))
-}
-
-/// Names of the first `count` entries.
-fn names_before<'a>(span: &Span<'a>, count: u64) -> impl Iterator<Item = &'a [u8]> {
-    let count = usize::try_from(count).unwrap_or(usize::MAX);
-    Headers::of(span.headers)
-        .take(count)
-        .flatten()
-        .map(|header| header.name)
-}
-
-fn named<E>(header: &Header<'_>, fault: EntryFault) -> UnpackError<E> {
-    UnpackError::Entry {
-        name: EntryName::of(header.name),
-        fault,
-    }
-}
-
-impl Summary {
-    fn count(&mut self, entry: &Entry<'_>) {
-        match entry.kind {
-            Kind::File => self.files = self.files.saturating_add(1),
-            Kind::Directory => self.directories = self.directories.saturating_add(1),
-        }
-        self.bytes = self.bytes.saturating_add(entry.size);
-    }
-}
-
-impl Limits {
-    /// What the ratio allows an archive of this size.
-    fn bytes_of(&self, archive: &[u8]) -> u64 {
-        let packed = u64::try_from(archive.len()).unwrap_or(u64::MAX);
-        packed
-            .saturating_mul(self.ratio)
-            .saturating_add(limits::RATIO_FREE_BYTES)
-    }
+        .map_err(|fault| UnpackError::entry(header.name, fault))
 }

@@ -12,7 +12,7 @@ pub const MAX_UNPACKED_BYTES: u64 = 8 * MIB;
 pub const LANDING_ZONE_BYTES: u64 = 2 * MAX_UNPACKED_BYTES;
 
 /// Files and directories in one archive.
-pub const MAX_ENTRIES: u16 = 1024;
+pub const MAX_ENTRIES: usize = 1024;
 
 /// Unpacked bytes for each byte of the archive, above [`RATIO_FREE_BYTES`]. Text reaches about 20, deflate ends at 1032.
 pub const MAX_RATIO: u64 = 200;

@@ -9,6 +9,8 @@ use crate::wire::bytes::Reader;
 /// Source: APPNOTE.TXT 6.3.10, section 4.3.12.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header<'a> {
+    /// Where it begins in the directory.
+    pub(super) at: usize,
     made_by: u16,
     flags: u16,
     method: u16,
@@ -24,11 +26,14 @@ pub(super) struct Header<'a> {
 
 /// The headers of a directory, one after the other; ends after the first that can't be read.
 #[derive(Clone, Debug)]
-pub(super) struct Headers<'a>(Reader<'a>);
+pub(super) struct Headers<'a> {
+    directory: &'a [u8],
+    next: usize,
+}
 
 impl<'a> Headers<'a> {
     pub(super) const fn of(directory: &'a [u8]) -> Self {
-        Self(Reader::new(directory))
+        Self { directory, next: 0 }
     }
 }
 
@@ -36,19 +41,25 @@ impl<'a> Iterator for Headers<'a> {
     type Item = Result<Header<'a>, ArchiveFault>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.0.rest().is_empty() {
+        let end = self.directory.len();
+        if self.next == end {
             return None;
         }
-        let header = Header::read(&mut self.0);
-        if header.is_err() {
-            self.0 = Reader::new(&[]);
-        }
-        Some(header)
+        let header = Header::read(self.directory, self.next);
+        self.next = header.as_ref().map_or(end, |(_, next)| *next);
+        Some(header.map(|(header, _)| header))
     }
 }
 
 impl<'a> Header<'a> {
-    fn read(from: &mut Reader<'a>) -> Result<Self, ArchiveFault> {
+    /// The name in the header that begins there; empty if there is none.
+    pub(super) fn name_at(directory: &'a [u8], at: usize) -> &'a [u8] {
+        Self::read(directory, at).map_or(&[], |(header, _)| header.name)
+    }
+
+    /// Reads the header that begins there, and says where the next one does.
+    fn read(directory: &'a [u8], at: usize) -> Result<(Self, usize), ArchiveFault> {
+        let mut from = Reader::new(directory.get(at..).unwrap_or_default());
         if from.array()? != SIGNATURE {
             return Err(ArchiveFault::NoHeader);
         }
@@ -64,7 +75,8 @@ impl<'a> Header<'a> {
         let name = from.take(name_bytes.into())?;
         let extra = from.take(extra_bytes.into())?;
         let _comment = from.take(comment_bytes.into())?;
-        Ok(Self {
+        let header = Self {
+            at,
             made_by,
             flags,
             method,
@@ -76,7 +88,8 @@ impl<'a> Header<'a> {
             offset,
             name,
             extra,
-        })
+        };
+        Ok((header, directory.len().saturating_sub(from.rest().len())))
     }
 }
 

@@ -25,6 +25,13 @@ pub enum UnpackError<E> {
     Sink(E),
 }
 
+impl<E> UnpackError<E> {
+    pub(super) fn entry(name: &[u8], fault: EntryFault) -> Self {
+        let name = EntryName::of(name);
+        Self::Entry { name, fault }
+    }
+}
+
 /// What is wrong with an archive as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -58,16 +65,16 @@ pub enum ArchiveFault {
     /// The directory has fewer or more entries than the end record announces.
     Count {
         /// Announced entries.
-        announced: u64,
+        announced: usize,
         /// Entries that are there, counted up to one more than announced.
-        found: u64,
+        found: usize,
     },
     /// More entries than the limit.
     TooMany {
         /// Announced entries.
         have: u64,
         /// The most.
-        limit: u16,
+        limit: usize,
     },
     /// More unpacked bytes than the limit.
     TooLarge {
@@ -213,7 +220,7 @@ pub struct EntryName {
 }
 
 impl EntryName {
-    pub(super) fn of(name: &[u8]) -> Self {
+    fn of(name: &[u8]) -> Self {
         let shown = name.get(..SHOWN_BYTES).unwrap_or(name);
         Self {
             bytes: shown.iter().copied().collect(),
