@@ -4,5 +4,6 @@
 mod agent;
 mod attestation;
 mod program;
+mod requests;
 mod round;
 mod tpm;
