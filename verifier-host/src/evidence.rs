@@ -6,3 +6,6 @@ pub mod credential;
 mod fields;
 pub mod public;
 pub mod quote;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+pub(crate) mod software;

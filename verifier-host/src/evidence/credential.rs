@@ -168,3 +168,33 @@ const AES_KEY_BITS: u32 = 128;
 
 const BLOB_MAGIC: &[u8] = &[0xBA, 0xDC, 0xC0, 0xDE];
 const BLOB_VERSION: &[u8] = &[0, 0, 0, 1];
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+mod tests {
+    use super::*;
+    use crate::evidence::software::SoftwareTpm;
+
+    #[test]
+    fn opens_with_the_right_keys() {
+        let tpm = SoftwareTpm::new();
+        for secret in [&b"0123456789abcdefghijklmnopqrstuv"[..], b"short", b""] {
+            let credential = Credential::make(&tpm.ek(), tpm.ak().name(), secret).unwrap();
+            assert_eq!(tpm.activate(&credential.registrar_blob()), secret);
+        }
+    }
+
+    #[test]
+    fn too_long_is_refused() {
+        let tpm = SoftwareTpm::new();
+        let result = Credential::make(&tpm.ek(), tpm.ak().name(), &[0; 33]);
+        assert_eq!(result, Err(CredentialError::TooLong { have: 33 }));
+    }
+
+    #[test]
+    fn no_two_are_alike() {
+        let tpm = SoftwareTpm::new();
+        let make = || Credential::make(&tpm.ek(), tpm.ak().name(), b"secret").unwrap();
+        assert_ne!(make(), make());
+    }
+}

@@ -254,3 +254,214 @@ const fn check_clock(got: ClockInfo, previous: Option<ClockInfo>) -> Result<(), 
 fn hex(bytes: &[u8]) -> String {
     agent_core::wire::text::Hex(bytes).to_string()
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD as BASE64;
+
+    use super::*;
+    use crate::evidence::software::{SoftwareTpm, attest, values};
+
+    const NONCE: &str = "hxlaYl6NEVXHAWPj1jV4";
+    const PEM: &str = "-----BEGIN PUBLIC KEY-----\nnot looked into\n-----END PUBLIC KEY-----\n";
+    const CLOCK: ClockInfo = ClockInfo {
+        clock_ms: 1000,
+        reset_count: 5,
+        restart_count: 3,
+        safe: true,
+    };
+
+    fn challenge(bank: HashAlg) -> Challenge<'static> {
+        Challenge {
+            nonce: NONCE,
+            bank,
+            pcrs: PcrMask::EMPTY.with(7).with(23),
+            transport_pem: PEM,
+            previous: None,
+        }
+    }
+
+    #[test]
+    fn good_quotes_hold() {
+        for (name, tpm) in [
+            ("ecdsa", SoftwareTpm::new()),
+            ("rsassa", SoftwareTpm::with_rsa_ak()),
+        ] {
+            for bank in [HashAlg::Sha256, HashAlg::Sha384, HashAlg::Sha512] {
+                let values = values(bank, &[(7, 1), (23, 2)], PEM);
+                let text = tpm.quote(NONCE, &values, CLOCK);
+                let quoted = check(&tpm.ak(), &text, &challenge(bank)).unwrap();
+                assert_eq!(quoted.pcrs, values, "{name}, {}", bank.name());
+                assert_eq!(quoted.clock, CLOCK);
+            }
+        }
+    }
+
+    #[test]
+    fn every_flipped_field_fails() {
+        for tpm in [SoftwareTpm::new(), SoftwareTpm::with_rsa_ak()] {
+            let ak = tpm.ak();
+            let values = values(HashAlg::Sha256, &[(7, 1), (23, 2)], PEM);
+            let text = tpm.quote(NONCE, &values, CLOCK);
+            let challenge = challenge(HashAlg::Sha256);
+            check(&ak, &text, &challenge).unwrap();
+
+            let parts: Vec<Vec<u8>> = text[1..]
+                .split(':')
+                .map(|part| BASE64.decode(part).unwrap())
+                .collect();
+            for part in 0..parts.len() {
+                for byte in 0..parts[part].len() {
+                    let mut flipped = parts.clone();
+                    flipped[part][byte] ^= 1 << (byte % 8);
+                    let encoded: Vec<String> =
+                        flipped.iter().map(|part| BASE64.encode(part)).collect();
+                    let text = format!("r{}", encoded.join(":"));
+                    assert!(
+                        check(&ak, &text, &challenge).is_err(),
+                        "part {part}, byte {byte}"
+                    );
+                }
+            }
+            for at in 0..text.len() {
+                let mut cut = text.clone();
+                cut.truncate(at);
+                assert!(check(&ak, &cut, &challenge).is_err(), "cut at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_signed_must_answer() {
+        let tpm = SoftwareTpm::new();
+        let bank = HashAlg::Sha256;
+        let good = values(bank, &[(7, 1), (23, 2)], PEM);
+        let quote = |values: &PcrDump| tpm.quote(NONCE, values, CLOCK);
+        let wanted = PcrMask::EMPTY.with(7).with(23).with(16);
+        let asked = challenge(bank);
+        let rows = [
+            (
+                "replay of another nonce",
+                tpm.quote("Ov0OT3Vq7UD3ZdGqXVHH", &good, CLOCK),
+                QuoteError::Nonce,
+            ),
+            ("no nonce", tpm.quote("", &good, CLOCK), QuoteError::Nonce),
+            (
+                "a PCR less",
+                quote(&values(bank, &[(7, 1)], PEM)),
+                QuoteError::Selection {
+                    got: (bank, PcrMask::EMPTY.with(7).with(16)),
+                    want: (bank, wanted),
+                },
+            ),
+            (
+                "a PCR more",
+                quote(&values(bank, &[(7, 1), (9, 0), (23, 2)], PEM)),
+                QuoteError::Selection {
+                    got: (bank, wanted.with(9)),
+                    want: (bank, wanted),
+                },
+            ),
+            (
+                "another bank",
+                quote(&values(HashAlg::Sha384, &[(7, 1), (23, 2)], PEM)),
+                QuoteError::Selection {
+                    got: (HashAlg::Sha384, wanted),
+                    want: (bank, wanted),
+                },
+            ),
+            (
+                "values that weren't signed",
+                tpm.sign(
+                    &attest(NONCE, &good, bank, CLOCK),
+                    &values(bank, &[(7, 1), (23, 3)], PEM),
+                ),
+                QuoteError::Digest,
+            ),
+            (
+                "values of other PCRs",
+                tpm.sign(
+                    &attest(NONCE, &good, bank, CLOCK),
+                    &values(bank, &[(7, 1), (22, 2)], PEM),
+                ),
+                QuoteError::Values {
+                    got: PcrMask::EMPTY.with(7).with(22).with(16),
+                    want: wanted,
+                },
+            ),
+            (
+                "another TPM",
+                SoftwareTpm::new().quote(NONCE, &good, CLOCK),
+                QuoteError::Signature,
+            ),
+            (
+                "another scheme",
+                SoftwareTpm::with_rsa_ak().quote(NONCE, &good, CLOCK),
+                QuoteError::Algorithms {
+                    got: (SignAlg::Rsassa, bank),
+                    want: (SignAlg::Ecdsa, bank),
+                },
+            ),
+        ];
+        for (name, text, error) in rows {
+            assert_eq!(check(&tpm.ak(), &text, &asked), Err(error), "{name}");
+        }
+    }
+
+    #[test]
+    fn transport_key_must_be_in_pcr_16() {
+        let tpm = SoftwareTpm::new();
+        let swapped = values(HashAlg::Sha256, &[(7, 1), (23, 2)], "another key\n");
+        let text = tpm.quote(NONCE, &swapped, CLOCK);
+        let error = check(&tpm.ak(), &text, &challenge(HashAlg::Sha256)).unwrap_err();
+        assert!(matches!(error, QuoteError::TransportKey { .. }), "{error}");
+    }
+
+    #[test]
+    fn clock_rules() {
+        let clock = |reset_count, restart_count, clock_ms| ClockInfo {
+            clock_ms,
+            reset_count,
+            restart_count,
+            safe: true,
+        };
+        let tpm = SoftwareTpm::new();
+        let ak = tpm.ak();
+        let values = values(HashAlg::Sha256, &[(7, 1), (23, 2)], PEM);
+        for (name, previous, got, holds) in [
+            ("first quote", None, CLOCK, true),
+            ("later", Some(CLOCK), clock(5, 3, 1001), true),
+            ("in the same millisecond", Some(CLOCK), CLOCK, true),
+            ("rebooted", Some(CLOCK), clock(6, 0, 2000), true),
+            ("resumed", Some(CLOCK), clock(5, 4, 2000), true),
+            ("clock back", Some(CLOCK), clock(5, 3, 999), false),
+            (
+                "clock back over a reboot",
+                Some(CLOCK),
+                clock(6, 0, 999),
+                false,
+            ),
+            ("restarts back", Some(CLOCK), clock(5, 2, 2000), false),
+            ("cleared", Some(CLOCK), clock(0, 0, 2000), false),
+            (
+                "power lost",
+                Some(CLOCK),
+                ClockInfo {
+                    safe: false,
+                    ..clock(6, 0, 2000)
+                },
+                false,
+            ),
+        ] {
+            let asked = Challenge {
+                previous,
+                ..challenge(HashAlg::Sha256)
+            };
+            let text = tpm.quote(NONCE, &values, got);
+            let result = check(&ak, &text, &asked);
+            assert_eq!(result.is_ok(), holds, "{name}: {result:?}");
+        }
+    }
+}
