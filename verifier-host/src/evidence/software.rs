@@ -9,7 +9,7 @@ use p256::elliptic_curve::sec1::ToSec1Point as _;
 use rand::rngs::SysRng;
 use rsa::Pkcs1v15Sign;
 use rsa::traits::PublicKeyParts as _;
-use sha2::{Digest as _, Sha256, Sha384};
+use sha2::{Digest as _, Sha256};
 
 use super::public::{AkPublic, EkPublic};
 
@@ -82,16 +82,6 @@ pub(crate) fn p256_ek(key: &p256::PublicKey) -> AreaFields {
         symmetric: vec![0x0006, 128, 0x0043],
         scheme: vec![0x0010],
         ..p256_ak(key)
-    }
-}
-
-pub(crate) fn rsa_ek(key: &rsa::PublicKey) -> AreaFields {
-    AreaFields {
-        attributes: EK_ATTRIBUTES,
-        policy: vec![0x83; 32],
-        symmetric: vec![0x0006, 128, 0x0043],
-        scheme: vec![0x0010],
-        ..rsa_ak(key)
     }
 }
 
@@ -282,11 +272,4 @@ pub(crate) fn values(bank: HashAlg, given: &[(u8, u8)], pem: &str) -> PcrDump {
         all.push(row).unwrap();
     }
     PcrDump::new(bank, all).unwrap()
-}
-
-/// An HMAC-SHA384, as agents answer an activation.
-pub(crate) fn hmac_sha384(key: &[u8], message: &[u8]) -> Vec<u8> {
-    let mut mac = Hmac::<Sha384>::new_from_slice(key).unwrap();
-    mac.update(message);
-    mac.finalize().into_bytes().to_vec()
 }
