@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 use std::slice;
 
-use rustix::mm::{self, Advice, MapFlags, MlockFlags, ProtFlags};
+use rustix::mm::{self, Advice, MapFlags, MlockAllFlags, MlockFlags, ProtFlags};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use zeroize::Zeroize;
 
@@ -24,6 +24,13 @@ pub fn forbid_core_dumps() -> io::Result<()> {
     )?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
+}
+
+/// Keeps all of this process out of swap, now and later: keys, halves, and what libraries hold of them. `false` if it isn't
+/// permitted (no CAP_IPC_LOCK, and RLIMIT_MEMLOCK too small).
+#[must_use]
+pub fn lock_all() -> bool {
+    mm::mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).is_ok()
 }
 
 /// A region for one sealed payload, opened in place.
@@ -56,25 +63,6 @@ impl Vault {
     #[must_use]
     pub fn is_locked(&self) -> bool {
         self.locked
-    }
-
-    /// Wipes the first `used` bytes, the only ones that were written since the last time, and gives their memory back.
-    ///
-    /// # Errors
-    /// The kernel's, if the region can't be had anew. Its contents are wiped all the same.
-    pub fn clear(&mut self, used: usize) -> io::Result<()> {
-        if let Some(written) = self.get_mut(..used) {
-            written.zeroize();
-        } else {
-            self.zeroize();
-        }
-        if used == 0 {
-            return Ok(());
-        }
-        let fresh = map(self.len)?;
-        unmap(self.start, self.len);
-        self.start = fresh;
-        self.protect()
     }
 
     fn protect(&mut self) -> io::Result<()> {
@@ -149,15 +137,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_vault_is_empty_again_after_clear() {
+    fn a_vault_holds_what_is_written() {
         let mut vault = Vault::new(1 << 20).unwrap();
-        vault[..4].copy_from_slice(b"abcd");
-        vault[(1 << 20) - 1] = 1;
-        vault.clear(1 << 20).unwrap();
+        assert_eq!(vault.len(), 1 << 20);
         assert!(vault.iter().all(|byte| *byte == 0));
-        vault[0] = 1;
-        vault.clear(usize::MAX).unwrap();
-        assert_eq!((vault[0], vault.len()), (0, 1 << 20));
+        vault[(1 << 20) - 1] = 1;
+        assert_eq!(
+            vault.iter().map(|byte| usize::from(*byte)).sum::<usize>(),
+            1
+        );
+        assert_eq!(Vault::new(0).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn nothing_is_dumped() {
+        forbid_core_dumps().unwrap();
+        assert_eq!(
+            rustix::process::dumpable_behavior().unwrap(),
+            DumpableBehavior::NotDumpable
+        );
+        assert_eq!(rustix::process::getrlimit(Resource::Core).maximum, Some(0));
+        let vault = Vault::new(4096).unwrap();
+        let holds = |line: &str| {
+            let bounds = line
+                .split(' ')
+                .next()
+                .and_then(|range| range.split_once('-'));
+            let bounds =
+                bounds.map(|(from, to)| [from, to].map(|end| usize::from_str_radix(end, 16)));
+            matches!(bounds, Some([Ok(from), Ok(to)]) if (from..to).contains(&vault.as_ptr().addr()))
+        };
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let flags = maps
+            .lines()
+            .skip_while(|line| !holds(line))
+            .find(|line| line.starts_with("VmFlags:"))
+            .unwrap();
+        assert!(flags.contains(" dd"), "MADV_DONTDUMP: {flags}");
     }
 
     #[test]

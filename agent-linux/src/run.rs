@@ -96,6 +96,11 @@ impl std::error::Error for RunError {
 /// [`RunError`]: what keeps the agent from serving, found at its start or, by the registrar's refusal, later.
 pub fn serve(config: &Arc<Config>) -> Result<(), RunError> {
     memory::forbid_core_dumps().map_err(RunError::System)?;
+    if !memory::lock_all() {
+        log::warn!(
+            "memory can't be locked, so secrets could be swapped out: run as root, or raise RLIMIT_MEMLOCK"
+        );
+    }
     let (sender, endings) = mpsc::channel();
     end_on_signals(sender.clone()).map_err(RunError::System)?;
     let config = Arc::clone(config);

@@ -59,16 +59,7 @@ impl Channel {
         command: &'static str,
         mut send: impl FnMut(&mut Context) -> Result<T, Code>,
     ) -> Result<T, TssError> {
-        let mut pause = FIRST_PAUSE;
-        loop {
-            match send(&mut self.context) {
-                Err(code) if may_be_repeated(&code) && pause <= LAST_PAUSE => {
-                    sleep(pause);
-                    pause *= 2;
-                }
-                answer => return answer.map_err(|code| TssError::of(command, code)),
-            }
-        }
+        until_ready(|| send(&mut self.context)).map_err(|code| TssError::of(command, code))
     }
 
     /// Does work that loads objects or sessions; if the TPM has no place for them, makes room and does it once more.
@@ -160,6 +151,20 @@ impl Channel {
     }
 }
 
+/// Sends again, with growing pauses, while the TPM says that it is only busy.
+fn until_ready<T>(mut send: impl FnMut() -> Result<T, Code>) -> Result<T, Code> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match send() {
+            Err(code) if may_be_repeated(&code) && pause <= LAST_PAUSE => {
+                sleep(pause);
+                pause *= 2;
+            }
+            answer => return answer,
+        }
+    }
+}
+
 /// Source: TPM 2.0 Library part 2, table 29.
 const TRANSIENT_FIRST: u32 = 0x8000_0000;
 /// Source: TPM 2.0 Library part 2, table 29.
@@ -169,3 +174,33 @@ const MAX_STALE: u32 = 64;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use tss_esapi::constants::response_code::Tss2ResponseCode;
+
+    use super::*;
+
+    #[test]
+    fn busy_tpms_are_asked_again() {
+        let rows = [
+            ("TPM_RC_RETRY", 0x922, 3, Ok(())),
+            ("TPM_RC_TESTING", 0x90A, 1, Ok(())),
+            ("TPM_RC_YIELDED", 0x908, 1, Ok(())),
+            ("TPM_RC_LOCKOUT", 0x921, 1, Err(0x921)),
+            ("TPM_RC_OBJECT_MEMORY", 0x902, 1, Err(0x902)),
+        ];
+        for (name, code, refusals, wanted) in rows {
+            let code_of = |rc: u32| Code::Tss2Error(Tss2ResponseCode::from(rc));
+            let mut left = refusals;
+            let answer = until_ready(|| {
+                if left == 0 {
+                    return Ok(());
+                }
+                left -= 1;
+                Err(code_of(code))
+            });
+            assert_eq!(answer, wanted.map_err(code_of), "{name}");
+        }
+    }
+}

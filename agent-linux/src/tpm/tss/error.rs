@@ -172,3 +172,30 @@ impl fmt::Display for Hex<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes() {
+        let rows = [
+            (
+                CREATE_PRIMARY,
+                0x9A2,
+                "endorsement hierarchy has a password",
+                false,
+            ),
+            ("TPM2_RSA_Decrypt", 0x9A2, "TPM2_RSA_Decrypt failed", false),
+            (CREATE_PRIMARY, 0x902, "0x902", true),
+            ("TPM2_StartAuthSession", 0x903, "0x903", true),
+            ("TPM2_Quote", 0x921, "lockout", false),
+            ("TPM2_Quote", 0x000A_000A, "0xa000a", false),
+        ];
+        for (command, code, text, is_out_of_room) in rows {
+            let error = TssError::of(command, Code::Tss2Error(code.into()));
+            assert!(error.to_string().contains(text), "{code:x}: {error}");
+            assert_eq!(error.is_out_of_room(), is_out_of_room, "{code:x}");
+        }
+    }
+}
