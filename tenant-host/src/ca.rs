@@ -13,7 +13,7 @@ use time::{Duration, OffsetDateTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
-use crate::agent_id::AgentId;
+use agent_core::wire::text::Uuid;
 
 mod create;
 mod crl;
@@ -302,7 +302,7 @@ impl CaDirectory {
     /// [`CaError`]; a serial number may be spent then, nothing else.
     pub fn identity(
         &self,
-        uuid: &AgentId,
+        uuid: &Uuid,
         passphrase: Option<&Passphrase>,
         now: OffsetDateTime,
     ) -> Result<NodeIdentity, CaError> {
@@ -390,7 +390,7 @@ impl CaDirectory {
 
     fn issue_node(
         &self,
-        uuid: &AgentId,
+        uuid: &Uuid,
         passphrase: Option<&Passphrase>,
         now: OffsetDateTime,
     ) -> Result<(), CaError> {

@@ -1,5 +1,25 @@
 //! The keyhalf tenant: it seals secrets to a node that it knows, and hands out the two halves of their key.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`cli`] | arguments, configuration, and which command runs |
+//! | [`ca`] | the certificate authority: one directory |
+//! | [`seal`] | the package and its key |
+//! | [`trust`] | endorsement keys: trust store and known keys |
+//! | [`client`] | what registrar, verifier and agent are asked, and what they answer |
+//! | [`delivery`] | which half, what next; sans-IO |
+//! | [`commands`] | the commands, each from its question to its report |
+//! | [`report`] | what is printed, for people and as JSON |
 #![forbid(unsafe_code)]
 
-pub mod agent_id;
 pub mod ca;
+pub mod cli;
+pub mod client;
+pub mod commands;
+pub mod delivery;
+mod error;
+pub mod report;
+pub mod seal;
+pub mod trust;
+
+pub use error::{Exit, Failure};

@@ -8,8 +8,8 @@ fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
 }
 
-fn agent() -> AgentId {
-    AgentId::parse("d432fbb3-d2f1-4a97-9ef7-75bd81c00000").unwrap()
+fn agent() -> Uuid {
+    Uuid::parse("d432fbb3-d2f1-4a97-9ef7-75bd81c00000").unwrap()
 }
 
 fn passphrase(text: &str) -> Option<Passphrase> {
@@ -224,7 +224,7 @@ fn a_node_keeps_its_identity_until_its_end_is_near() {
     let again = ca.identity(&agent(), None, now()).unwrap();
     assert_eq!(again.certificate_pem, first.certificate_pem);
     let other = ca
-        .identity(&AgentId::parse("other").unwrap(), None, now())
+        .identity(&Uuid::parse("other").unwrap(), None, now())
         .unwrap();
     assert_eq!(other.serial, 4);
     let renewed = ca
@@ -257,7 +257,7 @@ fn names_of_the_authority_are_reserved() {
     let root = tempfile::tempdir().unwrap();
     let ca = CaDirectory::open_or_create(&root.path().join("ca"), None, now()).unwrap();
     for name in ["ca", "CA", "RevocationNotifier"] {
-        let uuid = AgentId::parse(name).unwrap();
+        let uuid = Uuid::parse(name).unwrap();
         assert!(
             matches!(
                 ca.identity(&uuid, None, now()),
@@ -309,7 +309,7 @@ fn two_tenants_at_once_make_one_authority() {
                 let directory = &directory;
                 scope.spawn(move || {
                     let ca = CaDirectory::open_or_create(directory, None, now()).unwrap();
-                    let uuid = AgentId::parse(&format!("node-{number}")).unwrap();
+                    let uuid = Uuid::parse(&format!("node-{number}")).unwrap();
                     ca.identity(&uuid, None, now()).unwrap().serial
                 })
             })

@@ -1,0 +1,100 @@
+//! Arguments, configuration, and which command runs.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser as _;
+
+mod args;
+mod argv;
+mod settings;
+
+pub use args::{Arguments, Command, PayloadSource};
+pub use settings::{Settings, SettingsError};
+
+use crate::commands;
+use crate::error::Failure;
+use crate::report::{Output, Report};
+
+/// What is wrong with the command line, beyond what the parser of arguments sees.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UsageError {
+    /// A part of Keylime's tenant that isn't there yet.
+    #[error(
+        "{what} isn't supported yet: runtime and measured-boot policies can't be evaluated by this version, so they are refused rather than ignored"
+    )]
+    NotYet {
+        /// The option or command.
+        what: String,
+    },
+    /// A command that doesn't exist.
+    #[error("there is no command {name:?}. Commands: {}", Command::NAMES.join(", "))]
+    UnknownCommand {
+        /// What was given.
+        name: String,
+    },
+    /// Neither `-u` nor `-t`.
+    #[error("which node? Give its address with -t, or its identifier with -u")]
+    NoNode,
+    /// The identifier isn't one.
+    #[error("{text:?} is no agent identifier: 1 to 128 letters, digits, `_`, `.` or `-`")]
+    BadUuid {
+        /// What was given.
+        text: String,
+    },
+    /// Two options that exclude each other.
+    #[error("{0} and {1} exclude each other: a node gets one payload")]
+    Both(&'static str, &'static str),
+    /// An option without the one it needs.
+    #[error("{0} needs {1}")]
+    Needs(&'static str, &'static str),
+    /// The API version isn't one.
+    #[error("--supported-version {text:?}: versions 2.1 to 2.6 are known")]
+    BadVersion {
+        /// What was given.
+        text: String,
+    },
+    /// `--ek-hash` isn't a hash.
+    #[error(
+        "--ek-hash wants 64 hexadecimal digits: the SHA-256 of the EK as an agent with uuid = hash_ek is called"
+    )]
+    BadHash,
+}
+
+/// Runs the program: parses, acts, prints. Returns the exit code.
+pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let argv = argv::expand(argv);
+    let wants_json = argv.iter().any(|word| word == "--json");
+    let output = Output::new(wants_json);
+    let result = match argv::refuse_unsupported(&argv) {
+        Ok(()) => match Arguments::try_parse_from(argv) {
+            Ok(arguments) => execute(&arguments, &output),
+            Err(error) => {
+                // Help and version are errors of the parser too; it knows where each goes.
+                let _ = error.print();
+                return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
+            }
+        },
+        Err(error) => Err(error.into()),
+    };
+    let exit = match result.and_then(|report| output.finish(&report).map(|()| report.exit)) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            output.fail(&failure);
+            failure.exit()
+        }
+    };
+    exit.into()
+}
+
+fn execute(arguments: &Arguments, output: &Output) -> Result<Report, Failure> {
+    let command = Command::parse(&arguments.command)?;
+    let settings = Arc::new(Settings::read(arguments)?);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::Output)?;
+    runtime.block_on(commands::run(command, arguments, &settings, output))
+}

@@ -1,0 +1,224 @@
+//! The commands, each from its question to its report.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_core::wire::text::Uuid;
+use verifier_host::link::{Endpoint, Limits, LinkError};
+use verifier_host::pki::{Credentials, ServerTrust, client_config, read_certificates};
+
+use crate::cli::{Arguments, Command, Settings, UsageError};
+use crate::client::{ClientError, Peer, Registrar, RegistrarRecord, Verifier};
+use crate::error::Failure;
+use crate::report::{Output, Report};
+
+mod add;
+mod agree;
+mod deliver;
+mod manage;
+mod payload;
+mod status;
+
+/// How long it may take to connect.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// The largest answer of a server: a list of 100,000 nodes has 4 MB, all that is known of them 60.
+const ANSWER_BYTES: usize = 64 << 20;
+
+/// What every command works with.
+struct Context<'a> {
+    arguments: &'a Arguments,
+    settings: &'a Arc<Settings>,
+    output: &'a Output,
+    credentials: Credentials,
+    limits: Limits,
+    registrar: Registrar,
+    verifier: Verifier,
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// [`Failure`]: why it didn't happen. A delivery that was begun ends with a [`Report`], whatever came of it.
+pub async fn run(
+    command: Command,
+    arguments: &Arguments,
+    settings: &Arc<Settings>,
+    output: &Output,
+) -> Result<Report, Failure> {
+    let mut context = Context::new(arguments, settings, output)?;
+    match command {
+        Command::Add => add::add(&mut context, false).await,
+        Command::Update => add::add(&mut context, true).await,
+        Command::Delete => manage::delete(&mut context).await,
+        Command::RegistrarDelete => manage::registrar_delete(&mut context).await,
+        Command::Reactivate => manage::reactivate(&mut context).await,
+        Command::Status => status::both(&mut context).await,
+        Command::VerifierStatus => status::verifier(&mut context).await,
+        Command::RegistrarStatus => status::registrar(&mut context).await,
+        Command::VerifierList => status::verifier_list(&mut context).await,
+        Command::RegistrarList => status::registrar_list(&mut context).await,
+        Command::BulkInfo => status::bulk(&mut context).await,
+    }
+}
+
+impl<'a> Context<'a> {
+    fn new(
+        arguments: &'a Arguments,
+        settings: &'a Arc<Settings>,
+        output: &'a Output,
+    ) -> Result<Self, Failure> {
+        let credentials = Credentials::read(&settings.client_cert, &settings.client_key)?;
+        let trust = ServerTrust::Ca(read_certificates(&settings.server_ca)?);
+        let tls = client_config(&trust, Some(&credentials))?;
+        let limits = Limits {
+            connect: CONNECT_LIMIT.min(settings.request_timeout),
+            answer: settings.request_timeout,
+            answer_bytes: ANSWER_BYTES,
+        };
+        Ok(Self {
+            arguments,
+            settings,
+            output,
+            credentials,
+            limits,
+            registrar: Registrar::new(settings.registrar.clone(), Arc::clone(&tls), limits),
+            verifier: Verifier::new(settings.verifier.clone(), tls, limits),
+        })
+    }
+
+    /// The node that is meant: the one of `-u`, else the only one that registered with the address of `-t`.
+    async fn uuid(&mut self) -> Result<Uuid, Failure> {
+        match self.arguments.node()? {
+            Some(uuid) => Ok(uuid),
+            None => Ok(self.find().await?.0),
+        }
+    }
+
+    /// The node that is meant, with the registrar's record.
+    async fn registered(&mut self) -> Result<(Uuid, RegistrarRecord), Failure> {
+        let Some(uuid) = self.arguments.node()? else {
+            return self.find().await;
+        };
+        match self.registrar.record(&uuid).await? {
+            Some(record) => Ok((uuid, record)),
+            None => Err(Failure::Unknown {
+                who: Peer::Registrar.name(),
+                uuid: uuid.to_string(),
+                hint: "Has its agent started and registered? `-c reglist` shows who has",
+            }),
+        }
+    }
+
+    /// The only node that registered with the address of `-t`, and the port of `-tp` if that is given.
+    async fn find(&mut self) -> Result<(Uuid, RegistrarRecord), Failure> {
+        let host = self
+            .arguments
+            .targethost
+            .clone()
+            .ok_or(UsageError::NoNode)?;
+        let addresses = resolve(&host).await?;
+        let port = self.arguments.targetport;
+        let mut found: Vec<(Uuid, RegistrarRecord)> = Vec::new();
+        for text in self.registrar.list().await? {
+            let Some(uuid) = Uuid::parse(&text) else {
+                continue;
+            };
+            // Gone since the list was made: no match.
+            let Some(record) = self.registrar.record(&uuid).await? else {
+                continue;
+            };
+            if lives_at(&record, &host, &addresses)
+                && port.is_none_or(|port| record.port == Some(port))
+            {
+                found.push((uuid, record));
+            }
+        }
+        let place = port.map_or_else(|| host.clone(), |port| format!("{host} port {port}"));
+        match <[_; 1]>::try_from(found) {
+            Ok([only]) => Ok(only),
+            Err(found) if found.is_empty() => Err(Failure::Ambiguous(format!(
+                "no node has registered with the address {place}. `-c reglist` shows who has; -u names one by its identifier"
+            ))),
+            Err(found) => {
+                let list = found.iter().map(|(uuid, record)| {
+                    format!(
+                        "{uuid} (port {})",
+                        record
+                            .port
+                            .map_or_else(|| "?".to_owned(), |port| port.to_string())
+                    )
+                });
+                Err(Failure::Ambiguous(format!(
+                    "{} nodes have registered with the address {place}: {}. Name one with -u",
+                    found.len(),
+                    list.collect::<Vec<_>>().join(", ")
+                )))
+            }
+        }
+    }
+}
+
+/// Whether a record names one of these addresses, or the host by name.
+fn lives_at(record: &RegistrarRecord, host: &str, addresses: &[IpAddr]) -> bool {
+    let Some(ip) = record.ip.as_deref() else {
+        return false;
+    };
+    ip.eq_ignore_ascii_case(host)
+        || ip
+            .parse()
+            .is_ok_and(|ip: IpAddr| addresses.contains(&ip.to_canonical()))
+}
+
+/// The addresses of a host.
+async fn resolve(host: &str) -> Result<Vec<IpAddr>, ClientError> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![address.to_canonical()]);
+    }
+    match tokio::net::lookup_host((host, 0)).await {
+        Ok(addresses) => Ok(addresses
+            .map(|address| address.ip().to_canonical())
+            .collect()),
+        Err(source) => Err(ClientError::link(
+            Peer::Agent,
+            LinkError::Resolve {
+                peer: Endpoint {
+                    host: host.to_owned(),
+                    port: 0,
+                },
+                source,
+            },
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_matches_by_address_or_by_name() {
+        let record = |ip: Option<&str>| RegistrarRecord {
+            ek_tpm: String::new(),
+            ekcert: None,
+            aik_tpm: String::new(),
+            ip: ip.map(str::to_owned),
+            port: Some(9002),
+            mtls_cert: None,
+            regcount: None,
+        };
+        let addresses = [IpAddr::from([10, 0, 0, 7])];
+        let rows = [
+            ("the same", Some("10.0.0.7"), true),
+            ("mapped into IPv6", Some("::ffff:10.0.0.7"), true),
+            ("the name", Some("Node7"), true),
+            ("another", Some("10.0.0.70"), false),
+            ("everywhere", Some("0.0.0.0"), false),
+            ("none", None, false),
+        ];
+        for (name, ip, wanted) in rows {
+            assert_eq!(lives_at(&record(ip), "node7", &addresses), wanted, "{name}");
+        }
+    }
+}

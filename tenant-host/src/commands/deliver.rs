@@ -1,0 +1,265 @@
+//! Does what [`Delivery`] says, and reports how it ended.
+
+use std::time::{Duration, Instant};
+
+use agent_core::wire::text::Uuid;
+use serde_json::{Value, json};
+use verifier_host::transport::TransportKey;
+
+use super::agree::random_text;
+use super::manage;
+use crate::client::{Agent, ClientError, Enrolled, Enrolment, Verifier};
+use crate::delivery::{Delivery, Event, Plan, Script, Step, Verdict};
+use crate::error::{Exit, Failure};
+use crate::report::{Output, Report};
+use crate::seal::Sealed;
+
+/// All that one delivery needs.
+pub(super) struct Course<'a> {
+    /// When the command began.
+    pub(super) start: Instant,
+    /// The node.
+    pub(super) uuid: &'a Uuid,
+    /// What is to be done.
+    pub(super) plan: Plan,
+    /// The payload.
+    pub(super) sealed: Option<&'a Sealed>,
+    /// What U is encrypted to.
+    pub(super) transport: &'a TransportKey,
+    /// What the verifier gets.
+    pub(super) enrolment: Enrolment<'a>,
+}
+
+/// Runs a delivery to its end.
+///
+/// # Errors
+/// [`Failure`] before the verifier has the node; afterwards whatever happens is a [`Report`].
+pub(super) async fn deliver(
+    course: Course<'_>,
+    mut agent: Agent,
+    verifier: &mut Verifier,
+    output: &Output,
+) -> Result<Report, Failure> {
+    let mut delivery = Delivery::new(course.plan);
+    let mut progress = output.progress();
+    let digest = course.sealed.map(Sealed::sha256).unwrap_or_default();
+    loop {
+        let now = course.start.elapsed();
+        let event = match delivery.next(now) {
+            Step::Done => break,
+            Step::Pause(pause) => {
+                progress.show(delivery.last_seen(), now);
+                match pause_or_stop(pause).await {
+                    Some(event) => event,
+                    None => continue,
+                }
+            }
+            Step::RemoveOld => {
+                manage::delete_and_wait(verifier, course.uuid, course.plan.limit).await?;
+                Event::Removed
+            }
+            Step::SendHalf => send_half(&course, &mut agent).await?,
+            Step::Enrol => enrol(&course, verifier).await?,
+            Step::AskVerifier => event(verifier.view(course.uuid).await, Event::Verifier),
+            Step::AskProof => ask_proof(&course, &mut agent).await?,
+            Step::AskOutcome => event(agent.outcome(&digest).await, |outcome| {
+                outcome.map_or(Event::NoOutcomeRoute, Event::Outcome)
+            }),
+            Step::Withdraw => Event::Withdrawn(withdraw(course.uuid, verifier).await),
+        };
+        delivery.happened(event, course.start.elapsed());
+    }
+    drop(progress);
+    Ok(report(&course, &delivery, &digest))
+}
+
+/// What came of a question: an answer, an absence that may pass, or an end.
+fn event<T>(result: Result<T, ClientError>, answered: impl FnOnce(T) -> Event) -> Event {
+    match result {
+        Ok(answer) => answered(answer),
+        Err(error) if error.may_pass() => Event::Unreachable(error.to_string()),
+        Err(error) => Event::Lost(error.to_string()),
+    }
+}
+
+async fn pause_or_stop(pause: Duration) -> Option<Event> {
+    tokio::select! {
+        () = tokio::time::sleep(pause) => None,
+        Ok(()) = tokio::signal::ctrl_c() => Some(Event::Interrupted),
+    }
+}
+
+async fn send_half(course: &Course<'_>, agent: &mut Agent) -> Result<Event, Failure> {
+    if let Some(sealed) = course.sealed {
+        let encrypted = course.transport.encrypt(sealed.u().as_bytes())?;
+        agent
+            .send_half(&encrypted, &sealed.tag(course.uuid.as_str()), sealed)
+            .await?;
+    }
+    Ok(Event::HalfSent)
+}
+
+/// Gives the verifier its part. If it isn't known whether that arrived, it is taken back as far as possible.
+async fn enrol(course: &Course<'_>, verifier: &mut Verifier) -> Result<Event, Failure> {
+    match verifier.enrol(course.uuid, &course.enrolment).await {
+        Ok(Enrolled::New) => Ok(Event::Enrolled),
+        Ok(Enrolled::Exists) => Err(Failure::Exists {
+            uuid: course.uuid.to_string(),
+            state: "added by somebody else meanwhile".to_owned(),
+        }),
+        Err(error) => {
+            if matches!(error, ClientError::Link { .. }) {
+                // The first error says what is wrong; this one would say it again.
+                let _ = verifier.delete(course.uuid).await;
+            }
+            Err(error.into())
+        }
+    }
+}
+
+async fn ask_proof(course: &Course<'_>, agent: &mut Agent) -> Result<Event, Failure> {
+    let challenge = random_text()?;
+    let wanted = course
+        .sealed
+        .map(|sealed| sealed.tag(&challenge))
+        .unwrap_or_default();
+    Ok(event(agent.prove(&challenge).await, |hmac| {
+        Event::Proof(hmac.is_some_and(|hmac| hmac == wanted))
+    }))
+}
+
+async fn withdraw(uuid: &Uuid, verifier: &mut Verifier) -> Result<(), String> {
+    verifier
+        .delete(uuid)
+        .await
+        .map(|_| ())
+        .map_err(|error| error.to_string())
+}
+
+fn report(course: &Course<'_>, delivery: &Delivery, digest: &str) -> Report {
+    let uuid = course.uuid.as_str();
+    let (exit, result, mut text) = in_words(uuid, delivery);
+    match delivery.withdrawn() {
+        Some(Ok(())) => {
+            text.push_str(" The verifier's record was taken back: the next add starts anew.")
+        }
+        Some(Err(reason)) => {
+            text.push_str(&format!(" The verifier's record could not be taken back ({reason}): `-c delete -u {uuid}` does it."));
+        }
+        None if exit == Exit::Done => {}
+        None => text.push_str(
+            " The node stays at the verifier, under attestation; `-c update` delivers anew.",
+        ),
+    }
+    let script = match delivery.verdict() {
+        Some(Verdict::Finished(script)) => script.clone(),
+        Some(Verdict::ScriptFailed(script)) => Some(script.clone()),
+        _ => None,
+    };
+    let payload = course
+        .sealed
+        .map(|sealed| json!({ "sealed_bytes": sealed.bytes().len(), "sealed_sha256": digest }));
+    let error = if exit == Exit::Done {
+        Value::Null
+    } else {
+        json!(text)
+    };
+    let json = json!({
+        "uuid": uuid,
+        "result": result,
+        "exit_code": exit as u8,
+        "passed": delivery.has_passed() || exit == Exit::Done,
+        "payload": payload,
+        "script": script,
+        "withdrawn": delivery.withdrawn().map(Result::is_ok),
+        "duration_ms": u64::try_from(course.start.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "error": error,
+    });
+    Report { exit, text, json }
+}
+
+/// How it ended: exit code, a word for programs, a sentence for people.
+fn in_words(uuid: &str, delivery: &Delivery) -> (Exit, &'static str, String) {
+    let passed = delivery.has_passed();
+    match delivery.verdict() {
+        Some(Verdict::Attested) => (
+            Exit::Done,
+            "attested",
+            format!("{uuid} has passed and is under attestation; no payload was to be delivered"),
+        ),
+        Some(Verdict::Finished(None)) => (
+            Exit::Done,
+            "finished",
+            format!("{uuid} has passed, the payload is in place; it has no script"),
+        ),
+        Some(Verdict::Finished(Some(script))) => {
+            let text = format!(
+                "{uuid} has passed, the payload is in place, its script ended: {}",
+                ended(script)
+            );
+            (Exit::Done, "finished", text)
+        }
+        Some(Verdict::Delivered) => {
+            let text = format!(
+                "{uuid} has passed, the payload is delivered; this agent doesn't report its script"
+            );
+            (Exit::Done, "delivered", text)
+        }
+        Some(Verdict::ScriptFailed(script)) => {
+            let mut text = format!(
+                "{uuid} has the payload, but its script failed: {}.",
+                ended(script)
+            );
+            if let Some(tail) = script
+                .output_tail
+                .as_deref()
+                .map(str::trim_end)
+                .filter(|tail| !tail.is_empty())
+            {
+                text.push_str(&format!(" It printed at the end:\n{tail}\n"));
+            }
+            (Exit::Script, "script_failed", text)
+        }
+        Some(Verdict::PayloadFailed(reason)) => (
+            Exit::Payload,
+            "payload_failed",
+            format!("{uuid} has passed, but couldn't use the payload: {reason}."),
+        ),
+        Some(Verdict::Refused(view)) => {
+            let key = if passed {
+                ""
+            } else {
+                " It got no key, nothing was decrypted."
+            };
+            (
+                Exit::Refused,
+                "refused",
+                format!("the verifier refused {uuid}: {}.{key}", view.why_refused()),
+            )
+        }
+        Some(Verdict::Vanished) => (
+            Exit::Conflict,
+            "vanished",
+            format!("somebody deleted {uuid} from the verifier before its payload was in place."),
+        ),
+        Some(Verdict::TimedOut(seen)) => (
+            Exit::Timeout,
+            "timed_out",
+            format!("{uuid} wasn't done in time (--timeout sets it). Last: {seen}."),
+        ),
+        Some(Verdict::Lost(reason)) => (
+            Exit::Peer,
+            "lost",
+            format!("{uuid} can't be followed any more: {reason}."),
+        ),
+        Some(Verdict::Interrupted) | None => (
+            Exit::Other,
+            "interrupted",
+            format!("{uuid}: stopped on request."),
+        ),
+    }
+}
+
+fn ended(script: &Script) -> String {
+    format!("{} after {} ms", script.end, script.duration_ms)
+}

@@ -1,0 +1,272 @@
+//! `status`, `cvstatus`, `regstatus`, `cvlist`, `reglist` and `bulkinfo`: what the servers know, in words and as JSON.
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use verifier_host::evidence::public::{AkPublic, EkPublic};
+use verifier_host::policy::tpm::TpmPolicy;
+
+use super::Context;
+use super::manage::unknown;
+use crate::client::{Peer, RegistrarRecord};
+use crate::delivery::{VerifierView, printable, state_name};
+use crate::error::Failure;
+use crate::report::Report;
+
+/// What both servers know. An error only if neither knows the node.
+pub(super) async fn both(context: &mut Context<'_>) -> Result<Report, Failure> {
+    let uuid = context.uuid().await?;
+    let (record, details) = tokio::try_join!(
+        context.registrar.record(&uuid),
+        context.verifier.details(&uuid)
+    )
+    .map_err(Failure::from)?;
+    if record.is_none() && details.is_none() {
+        return Err(unknown(Peer::Registrar, &uuid));
+    }
+    let registered = record
+        .as_ref()
+        .map_or_else(|| "  registrar: unknown\n".to_owned(), registrar_lines);
+    let attested = details
+        .as_ref()
+        .map_or_else(|| "  verifier:  not added".to_owned(), verifier_lines);
+    let json = json!({ "command": "status", "uuid": uuid.as_str(), "registrar": record, "verifier": details });
+    Ok(Report::done(
+        format!("{uuid}\n{registered}{attested}"),
+        json,
+    ))
+}
+
+/// What the verifier knows.
+pub(super) async fn verifier(context: &mut Context<'_>) -> Result<Report, Failure> {
+    let uuid = context.uuid().await?;
+    let details = context
+        .verifier
+        .details(&uuid)
+        .await?
+        .ok_or_else(|| unknown(Peer::Verifier, &uuid))?;
+    let text = format!("{uuid}\n{}", verifier_lines(&details));
+    Ok(Report::done(
+        text,
+        json!({ "command": "cvstatus", "uuid": uuid.as_str(), "verifier": details }),
+    ))
+}
+
+/// What the registrar knows.
+pub(super) async fn registrar(context: &mut Context<'_>) -> Result<Report, Failure> {
+    let (uuid, record) = context.registered().await?;
+    let text = format!("{uuid}\n{}", registrar_lines(&record).trim_end());
+    Ok(Report::done(
+        text,
+        json!({ "command": "regstatus", "uuid": uuid.as_str(), "registrar": record }),
+    ))
+}
+
+/// The verifier's nodes.
+pub(super) async fn verifier_list(context: &mut Context<'_>) -> Result<Report, Failure> {
+    let nodes = context
+        .verifier
+        .list(context.arguments.verifier_id.as_deref())
+        .await?;
+    Ok(list("cvlist", &nodes))
+}
+
+/// The registrar's nodes.
+pub(super) async fn registrar_list(context: &mut Context<'_>) -> Result<Report, Failure> {
+    let nodes = context.registrar.list().await?;
+    Ok(list("reglist", &nodes))
+}
+
+fn list(command: &str, nodes: &[String]) -> Report {
+    let text = nodes
+        .iter()
+        .map(|uuid| printable(uuid))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let text = if nodes.is_empty() {
+        "no nodes".to_owned()
+    } else {
+        text
+    };
+    Report::done(text, json!({ "command": command, "uuids": nodes }))
+}
+
+/// What the verifier knows of all its nodes.
+pub(super) async fn bulk(context: &mut Context<'_>) -> Result<Report, Failure> {
+    let all = context
+        .verifier
+        .bulk(context.arguments.verifier_id.as_deref())
+        .await?;
+    let lines = all
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(uuid, details)| format!("{}\n{}", printable(uuid), verifier_lines(details)));
+    let text = lines.collect::<Vec<_>>().join("\n");
+    let text = if text.is_empty() {
+        "no nodes".to_owned()
+    } else {
+        text
+    };
+    Ok(Report::done(
+        text,
+        json!({ "command": "bulkinfo", "nodes": all }),
+    ))
+}
+
+fn registrar_lines(record: &RegistrarRecord) -> String {
+    let mut text = String::from("  registrar: ");
+    let ip = record
+        .ip
+        .as_deref()
+        .map_or_else(|| "no address".to_owned(), printable);
+    let port = record
+        .port
+        .map_or_else(|| "no port".to_owned(), |port| port.to_string());
+    let times = record.regcount.unwrap_or(1);
+    let _ = writeln!(
+        text,
+        "registered {times} time{}, agent at {ip} port {port}",
+        if times == 1 { "" } else { "s" }
+    );
+    let ek = EkPublic::from_base64(&record.ek_tpm).map_or_else(
+        |error| format!("not acceptable: {error}"),
+        |ek| ek.hash_ek().unwrap_or_else(|| "can't be hashed".to_owned()),
+    );
+    let certificate = if record
+        .ekcert
+        .as_deref()
+        .is_some_and(|text| !text.is_empty())
+    {
+        ""
+    } else {
+        ", no certificate"
+    };
+    let _ = writeln!(text, "  EK:        {ek}{certificate}");
+    let ak = AkPublic::from_base64(&record.aik_tpm).map_or_else(
+        |error| format!("not acceptable: {error}"),
+        |ak| format!("{} with {}", ak.sign_alg().name(), ak.hash_alg().name()),
+    );
+    let _ = writeln!(text, "  AK:        {ak}");
+    text
+}
+
+fn verifier_lines(details: &Value) -> String {
+    // Fields of another type are shown as missing; the JSON output has them as they are.
+    let view: VerifierView = serde_json::from_value(details.clone()).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
+        .as_secs();
+    describe(&view, now)
+}
+
+fn describe(view: &VerifierView, now: u64) -> String {
+    let state = view.operational_state.map_or("unknown state", state_name);
+    let mut text = format!("  verifier:  {state}");
+    match view.last_successful_attestation.filter(|time| *time > 0) {
+        Some(time) => {
+            let passes = view
+                .attestation_count
+                .map_or_else(String::new, |count| format!(" of {count}"));
+            let _ = write!(
+                text,
+                ", last pass{passes} {} ago",
+                age(now.saturating_sub(time))
+            );
+        }
+        None => text.push_str(", has never passed"),
+    }
+    if view.is_refused() {
+        let _ = write!(text, "\n  failed:    {}", view.why_refused());
+    }
+    let policy = view
+        .tpm_policy
+        .as_deref()
+        .and_then(|policy| TpmPolicy::parse(policy).ok());
+    let others = [view.has_runtime_policy, view.has_mb_refstate]
+        .iter()
+        .flatten()
+        .any(|has| *has != 0);
+    let _ = match policy {
+        Some(policy) if !policy.is_empty() => {
+            let pcrs: Vec<String> = policy.mask().iter().map(|pcr| pcr.to_string()).collect();
+            write!(text, "\n  policy:    PCR {}", pcrs.join(", "))
+        }
+        Some(_) if !others => write!(text, "\n  policy:    none: every boot of this node passes"),
+        _ => Ok(()),
+    };
+    text
+}
+
+/// A time span in words, rounded down.
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        7200..=172_799 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pass_has_an_age() {
+        let digest = "00".repeat(32);
+        let view = |state, last, policy: String| VerifierView {
+            operational_state: Some(state),
+            last_successful_attestation: Some(last),
+            attestation_count: Some(4),
+            tpm_policy: Some(policy),
+            ..VerifierView::default()
+        };
+        let policy = || format!("{{\"7\": [\"{digest}\"], \"23\": [\"{digest}\"]}}");
+        let rows = [
+            (
+                "passed",
+                view(3, 900, policy()),
+                "  verifier:  Get Quote, last pass of 4 100 s ago\n  policy:    PCR 7, 23",
+            ),
+            (
+                "never",
+                view(3, 0, policy()),
+                "  verifier:  Get Quote, has never passed\n  policy:    PCR 7, 23",
+            ),
+            (
+                "no policy",
+                view(3, 1000, "{\"mask\": \"0x0\"}".to_owned()),
+                "  verifier:  Get Quote, last pass of 4 0 s ago\n  policy:    none: every boot of this node passes",
+            ),
+            (
+                "failed",
+                VerifierView {
+                    last_event_id: Some("x.y".to_owned()),
+                    tpm_policy: None,
+                    ..view(9, 400, policy())
+                },
+                "  verifier:  Invalid Quote, last pass of 4 10 min ago\n  failed:    event x.y",
+            ),
+        ];
+        for (name, view, wanted) in rows {
+            assert_eq!(describe(&view, 1000), wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn spans_are_rounded_down() {
+        let rows = [
+            (0, "0 s"),
+            (119, "119 s"),
+            (120, "2 min"),
+            (7200, "2 h"),
+            (172_800, "2 days"),
+        ];
+        for (seconds, wanted) in rows {
+            assert_eq!(age(seconds), wanted);
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Why a command failed, and with which exit code: the one place where errors of all kinds meet.
+
+use verifier_host::evidence::public::PublicError;
+use verifier_host::link::LinkError;
+use verifier_host::pki::PkiError;
+use verifier_host::policy::tpm::PolicyError;
+use verifier_host::transport::TransportError;
+
+use crate::ca::CaError;
+use crate::cli::{SettingsError, UsageError};
+use crate::client::ClientError;
+use crate::seal::SealError;
+use crate::trust::TrustError;
+use crate::trust::known::KnownError;
+
+/// How the program ends. The numbers are part of its interface: scripts tell failures apart by them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// It happened.
+    Done = 0,
+    /// Something else went wrong.
+    Other = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// A file of this machine can't be used: configuration, certificates, CA, payload.
+    Local = 3,
+    /// Registrar, verifier or agent can't be reached, or refuses the request.
+    Peer = 4,
+    /// The node isn't trusted: its keys, its certificate, its quote. Nothing was sealed to it.
+    Untrusted = 5,
+    /// The verifier refused the node: it didn't boot what the policy wants. It got no key.
+    Refused = 6,
+    /// The payload arrived, its script failed.
+    Script = 7,
+    /// The key arrived, the node couldn't use the payload.
+    Payload = 8,
+    /// It took too long.
+    Timeout = 9,
+    /// There is no such node, it is there already, or several match.
+    Conflict = 10,
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The command line.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    /// The configuration.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// Certificates for TLS.
+    #[error(
+        "{0}. --tls-dir names the directory with client-cert.crt, client-private.pem and cacert.crt, as the verifier makes it in its cv_ca"
+    )]
+    Tls(#[from] PkiError),
+    /// A server or an agent.
+    #[error(transparent)]
+    Client(Box<ClientError>),
+    /// The tenant's certificate authority.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// The payload.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The policy.
+    #[error("--tpm_policy: {0}")]
+    Policy(#[from] PolicyError),
+    /// The endorsement key.
+    #[error("{0}. Nothing was sent")]
+    Trust(#[from] TrustError),
+    /// The file of known endorsement keys.
+    #[error("{0}. Nothing was sent")]
+    Known(#[from] KnownError),
+    /// A key that the registrar gave.
+    #[error(
+        "the registrar's record of {uuid} has a key that isn't accepted: {source}. Nothing was sent"
+    )]
+    Key {
+        /// The node.
+        uuid: String,
+        /// What is wrong with the key.
+        source: PublicError,
+    },
+    /// The agent's first quote.
+    #[error("the agent at {agent} didn't prove that it is {uuid}: {reason}. Nothing was sent")]
+    Identity {
+        /// Where the agent is.
+        agent: String,
+        /// The node.
+        uuid: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The agent's transport key.
+    #[error("the agent's transport key can't be used: {0}")]
+    Transport(#[from] TransportError),
+    /// The payload is larger than the agent takes.
+    #[error(
+        "the sealed payload has {have} bytes{unpacked}, {whose} limit is {limit}: nothing was sent. {remedy}"
+    )]
+    TooLarge {
+        /// Its size.
+        have: u64,
+        /// ` when unpacked`, or nothing.
+        unpacked: &'static str,
+        /// The limit.
+        limit: u64,
+        /// Whose limit it is.
+        whose: &'static str,
+        /// What can be done.
+        remedy: &'static str,
+    },
+    /// The node is at the verifier already.
+    #[error(
+        "{uuid} is at the verifier already (state {state}): `-c update` replaces what it has, `-c delete` ends it"
+    )]
+    Exists {
+        /// The node.
+        uuid: String,
+        /// Its state there.
+        state: String,
+    },
+    /// The registrar or the verifier knows no such node.
+    #[error("{who} knows no node {uuid}. {hint}")]
+    Unknown {
+        /// Which server.
+        who: &'static str,
+        /// The node.
+        uuid: String,
+        /// What can be done.
+        hint: &'static str,
+    },
+    /// No node, or several, registered with an address.
+    #[error("{0}")]
+    Ambiguous(String),
+    /// The verifier kept a record that was to be deleted.
+    #[error(
+        "the verifier still has {uuid} after {seconds} s, though it accepted to delete it: try again, or look at the verifier's log"
+    )]
+    NotGone {
+        /// The node.
+        uuid: String,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// The thread that seals ended early.
+    #[error("sealing the payload was interrupted")]
+    Interrupted,
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers")]
+    Random,
+    /// Standard output can't be written.
+    #[error("can't write to standard output: {0}")]
+    Output(std::io::Error),
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        // Answers of peers make it large, and it is rare.
+        Self::Client(Box::new(error))
+    }
+}
+
+impl Failure {
+    /// The exit code.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(_) | Self::Policy(_) => Exit::Usage,
+            Self::Settings(_)
+            | Self::Tls(_)
+            | Self::Ca(_)
+            | Self::Seal(_)
+            | Self::TooLarge { .. } => Exit::Local,
+            Self::Client(error) if error.is_timeout() => Exit::Timeout,
+            Self::Client(_) => Exit::Peer,
+            Self::Known(KnownError::Io { .. } | KnownError::Line { .. })
+            | Self::Trust(TrustError::Store { .. }) => Exit::Local,
+            Self::Trust(_)
+            | Self::Known(_)
+            | Self::Key { .. }
+            | Self::Identity { .. }
+            | Self::Transport(_) => Exit::Untrusted,
+            Self::Exists { .. } | Self::Unknown { .. } | Self::Ambiguous(_) => Exit::Conflict,
+            Self::NotGone { .. } => Exit::Timeout,
+            Self::Interrupted | Self::Random | Self::Output(_) => Exit::Other,
+        }
+    }
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Whether a link's error means that the time was up.
+pub(crate) const fn is_timeout(error: &LinkError) -> bool {
+    matches!(error, LinkError::Timeout { .. })
+}
