@@ -77,7 +77,7 @@ pub enum SealError {
     )]
     TooMany {
         /// The limit.
-        limit: u16,
+        limit: usize,
     },
     /// A file that can't be meant to be a payload.
     #[error("{} is larger than {limit} bytes, which no agent takes", path.display())]

@@ -73,7 +73,7 @@ impl Tree {
         paths.sort_unstable();
         for path in paths {
             let name = checked_name(&path, prefix, depth)?;
-            if self.entries.len() >= usize::from(MAX_ENTRIES) {
+            if self.entries.len() >= MAX_ENTRIES {
                 return Err(SealError::TooMany { limit: MAX_ENTRIES });
             }
             let metadata =
