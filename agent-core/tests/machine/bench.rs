@@ -1,0 +1,318 @@
+//! A shell around the agent's machine without socket, clock or TPM.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::rc::Rc;
+
+use agent_core::agent::{Agent, AgentConfig, Duty, Note, OpenedPayload, Peer};
+use agent_core::drive::{Buffers, Served, Shell, serve_one};
+use agent_core::payload::halves::{Half, Key};
+use agent_core::payload::seal::seal_single;
+use agent_core::revocation::{Verify, VerifyError};
+use agent_core::tpm::FakeTpm;
+use agent_core::wire::quote::{HashAlg, SignAlg};
+use agent_core::wire::text::{Hex, Uuid};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+pub(crate) const UUID: &str = "d432fbb3-d2f1-4a97-9ef7-75bd81c00000";
+pub(crate) const MAX_SEALED: usize = 1024;
+
+/// A vault that is counted while it lives.
+pub(crate) struct CountedVault {
+    bytes: Vec<u8>,
+    alive: Rc<Cell<usize>>,
+}
+
+impl AsRef<[u8]> for CountedVault {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl AsMut<[u8]> for CountedVault {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+impl Drop for CountedVault {
+    fn drop(&mut self) {
+        self.alive.set(self.alive.get() - 1);
+    }
+}
+
+/// The shell.
+pub(crate) struct Bench {
+    parts: RefCell<(Agent<CountedVault>, FakeTpm)>,
+    pub(crate) duties: RefCell<Vec<OpenedPayload<CountedVault>>>,
+    pub(crate) notes: RefCell<Vec<Note>>,
+    pub(crate) vaults: Rc<Cell<usize>>,
+    pub(crate) most_vaults: Cell<usize>,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let config = AgentConfig {
+            uuid: Uuid::parse(UUID).unwrap(),
+            bank: HashAlg::Sha256,
+            scheme: SignAlg::Ecdsa,
+            ak_handle: 0,
+            max_sealed_bytes: MAX_SEALED,
+        };
+        Self {
+            parts: RefCell::new((Agent::new(config), FakeTpm::new(1))),
+            duties: RefCell::default(),
+            notes: RefCell::default(),
+            vaults: Rc::default(),
+            most_vaults: Cell::default(),
+        }
+    }
+
+    pub(crate) fn tpm<R>(&self, step: impl FnOnce(&mut FakeTpm) -> R) -> R {
+        step(&mut self.parts.borrow_mut().1)
+    }
+
+    /// One connection: everything that a peer sends, everything that it gets.
+    pub(crate) fn connection(&self, sent: &[u8]) -> (Vec<Answer>, Served) {
+        self.connection_of(Peer::Tenant, sent, usize::MAX)
+    }
+
+    pub(crate) fn connection_of(
+        &self,
+        peer: Peer,
+        sent: &[u8],
+        piece: usize,
+    ) -> (Vec<Answer>, Served) {
+        let mut wire = Wire {
+            sent,
+            piece,
+            got: Vec::new(),
+        };
+        let mut buffers = Buffers::default();
+        loop {
+            let served = serve_one(&mut wire, self, peer, &mut buffers).unwrap();
+            if served != Served::Keep {
+                return (Answer::all(&wire.got), served);
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, target: &str) -> Answer {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+        one(self.connection(request.as_bytes()).0)
+    }
+
+    pub(crate) fn post(&self, target: &str, body: &str) -> Answer {
+        one(self.connection(post(target, body).as_bytes()).0)
+    }
+
+    pub(crate) fn ukey(&self, delivery: &Delivery) -> Answer {
+        self.post("/v2.6/keys/ukey", &self.ukey_body(delivery))
+    }
+
+    pub(crate) fn ukey_body(&self, delivery: &Delivery) -> String {
+        let u = self.tpm(|tpm| tpm.encrypt(&[delivery.u; 32]));
+        let u = STANDARD.encode(u);
+        let tag = delivery.key().auth_tag(UUID.as_bytes());
+        let payload = match &delivery.payload {
+            Some(_) => format!(r#","payload":"{}""#, STANDARD.encode(delivery.sealed())),
+            None => String::new(),
+        };
+        format!(
+            r#"{{"encrypted_key":"{u}","auth_tag":"{}"{payload}}}"#,
+            Hex(&tag)
+        )
+    }
+
+    pub(crate) fn vkey(&self, delivery: &Delivery) -> Answer {
+        let v = self.tpm(|tpm| tpm.encrypt(&[delivery.v; 32]));
+        let v = STANDARD.encode(v);
+        self.post("/v2.6/keys/vkey", &format!(r#"{{"encrypted_key":"{v}"}}"#))
+    }
+
+    /// The stage that the outcome route tells.
+    pub(crate) fn stage(&self) -> String {
+        self.get("/v2.6/payload/outcome").text("stage")
+    }
+
+    /// Whether a key check answers for this delivery's key.
+    pub(crate) fn verifies(&self, delivery: &Delivery) -> bool {
+        let answer = self.get("/v2.6/keys/verify?challenge=abc");
+        let right = Hex(&delivery.key().auth_tag(b"abc")).to_string();
+        answer.status == 200 && answer.text("hmac") == right
+    }
+
+    /// The work that was handed over, as plaintexts.
+    pub(crate) fn opened(&self) -> Vec<Vec<u8>> {
+        let duties = self.duties.borrow();
+        duties
+            .iter()
+            .map(|duty| duty.plaintext().to_vec())
+            .collect()
+    }
+
+    /// Does the work: everything is unpacked, no script.
+    pub(crate) fn work(&self) {
+        for duty in self.duties.take() {
+            self.with_agent(|agent, _| agent.finished(duty.number(), None));
+        }
+    }
+}
+
+impl Verify for Bench {
+    fn verify(&self, _: &[u8], signature: &[u8]) -> Result<(), VerifyError> {
+        match signature {
+            b"good" => Ok(()),
+            _ => Err(VerifyError::Mismatch),
+        }
+    }
+}
+
+impl Shell for Bench {
+    type Vault = CountedVault;
+    type Tpm = FakeTpm;
+
+    fn with_agent<R>(&self, step: impl FnOnce(&mut Agent<CountedVault>, &mut FakeTpm) -> R) -> R {
+        let (agent, tpm) = &mut *self.parts.borrow_mut();
+        step(agent, tpm)
+    }
+
+    fn vault(&self, bytes: usize) -> Option<CountedVault> {
+        assert!(bytes <= MAX_SEALED);
+        self.vaults.set(self.vaults.get() + 1);
+        self.most_vaults
+            .set(self.most_vaults.get().max(self.vaults.get()));
+        Some(CountedVault {
+            bytes: vec![0; bytes],
+            alive: Rc::clone(&self.vaults),
+        })
+    }
+
+    fn start(&self, duty: Duty<CountedVault>) {
+        let Duty::Unpack(opened) = duty;
+        self.duties.borrow_mut().push(opened);
+    }
+
+    fn note(&self, note: &Note) {
+        self.notes.borrow_mut().push(note.clone());
+    }
+}
+
+/// What a tenant delivers: K is 32 times u ^ v.
+#[derive(Clone, Debug)]
+pub(crate) struct Delivery {
+    pub(crate) u: u8,
+    pub(crate) v: u8,
+    pub(crate) payload: Option<Vec<u8>>,
+}
+
+impl Delivery {
+    pub(crate) fn new(n: u8) -> Self {
+        Self {
+            u: n,
+            v: n ^ n.wrapping_mul(7).wrapping_add(101),
+            payload: Some(format!("payload {n}").into_bytes()),
+        }
+    }
+
+    pub(crate) fn key(&self) -> Key {
+        let half = |byte| Half::from_slice(&[byte; 32]).unwrap();
+        half(self.u).combine(&half(self.v)).unwrap()
+    }
+
+    pub(crate) fn sealed(&self) -> Vec<u8> {
+        let nonce = [9; 16];
+        let mut text = self.payload.clone().unwrap();
+        let tag = seal_single(&self.key(), &nonce, &mut text).unwrap();
+        [&nonce[..], &text, &tag].concat()
+    }
+}
+
+pub(crate) fn post(target: &str, body: &str) -> String {
+    let length = body.len();
+    format!("POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}")
+}
+
+/// An answer as a peer reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) closes: bool,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// All answers of a connection; `100 Continue` is one without a body.
+    fn all(mut bytes: &[u8]) -> Vec<Self> {
+        let mut answers = Vec::new();
+        while !bytes.is_empty() {
+            let end = find(bytes, b"\r\n\r\n").expect("a whole head") + 4;
+            let head = std::str::from_utf8(&bytes[..end]).unwrap();
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("Content-Length: "));
+            let length = length.map_or(0, |length| length.parse().unwrap());
+            answers.push(Self {
+                status: head[9..12].parse().unwrap(),
+                closes: head.contains("Connection: close\r\n"),
+                body: String::from_utf8(bytes[end..end + length].to_vec()).unwrap(),
+            });
+            bytes = &bytes[end + length..];
+        }
+        answers
+    }
+
+    /// A string of the body, unescaped as far as `\n` goes.
+    pub(crate) fn text(&self, name: &str) -> String {
+        let start = format!("\"{name}\":\"");
+        let (_, rest) = self
+            .body
+            .split_once(&start)
+            .unwrap_or_else(|| panic!("{name} in {}", self.body));
+        rest.split('"').next().unwrap().replace("\\n", "\n")
+    }
+}
+
+fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
+    bytes
+        .windows(pattern.len())
+        .position(|window| window == pattern)
+}
+
+fn one(mut answers: Vec<Answer>) -> Answer {
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    answers.remove(0)
+}
+
+/// What goes over a connection, in pieces.
+struct Wire<'a> {
+    sent: &'a [u8],
+    piece: usize,
+    got: Vec<u8>,
+}
+
+impl embedded_io::ErrorType for Wire<'_> {
+    type Error = Infallible;
+}
+
+impl embedded_io::Read for Wire<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Infallible> {
+        let length = self.sent.len().min(buffer.len()).min(self.piece);
+        let (now, later) = self.sent.split_at(length);
+        buffer[..length].copy_from_slice(now);
+        self.sent = later;
+        Ok(length)
+    }
+}
+
+impl embedded_io::Write for Wire<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Infallible> {
+        self.got.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> Result<(), Infallible> {
+        Ok(())
+    }
+}

@@ -1,0 +1,11 @@
+//! The agent's machine, driven over an in-memory connection with an in-memory TPM.
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a step that fails is a failed test"
+)]
+
+mod bench;
+mod keys;
+mod model;
+mod requests;
