@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
+use std::time::Duration;
 
 use agent_core::agent::AgentConfig;
 use agent_core::payload::zip::Limits;
@@ -27,7 +28,7 @@ use crate::node::Node;
 use crate::notifier::Notifier;
 use crate::register::{Contact, RegisterError, register};
 use crate::tpm::tss::{TssError, TssTpm};
-use crate::worker::Worker;
+use crate::worker::{ScriptRules, Stop, Worker};
 
 /// Why the agent can't serve.
 #[derive(Debug)]
@@ -103,23 +104,25 @@ pub fn serve(config: &Arc<Config>) -> Result<(), RunError> {
     }
     let (sender, endings) = mpsc::channel();
     end_on_signals(sender.clone()).map_err(RunError::System)?;
-    let config = Arc::clone(config);
+    let (config, stop) = (Arc::clone(config), Arc::<Stop>::default());
+    let work = Arc::clone(&stop);
     // The TPM may take seconds: a thread of its own, so that a signal ends the agent at once all the same.
     spawn("start", move || {
-        if let Err(error) = start(&config) {
+        if let Err(error) = start(&config, work) {
             let _ = sender.send(Err(error));
         }
     })
     .map_err(RunError::System)?;
     let ending = endings.recv().unwrap_or(Ok(()));
     log::info!("stopping");
+    stop.stop(STOP_WITHIN);
     ending
 }
 
 /// How the agent ends: by a signal, or by an error.
 type Ending = Result<(), RunError>;
 
-fn start(config: &Config) -> Result<(), RunError> {
+fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
     let address = SocketAddr::new(config.ip, config.port);
     // From here on clients wait instead of being refused.
     let listener =
@@ -149,6 +152,13 @@ fn start(config: &Config) -> Result<(), RunError> {
             ..Limits::default()
         },
         zone,
+        script: ScriptRules {
+            name: config.payload_script.clone(),
+            uuid: contact.uuid.to_string(),
+            timeout: config.payload_script_timeout,
+            report_output: config.report_script_output,
+        },
+        stop,
     };
     let server = Server {
         tls,
@@ -214,5 +224,7 @@ fn spawn(name: &str, task: impl FnOnce() + Send + 'static) -> io::Result<()> {
 
 /// The AK is a primary key that is made anew: it has no handle of its own.
 const NO_HANDLE: u32 = 0;
+/// How long the end of the agent waits for the end of a script; service managers and users expect a second in all.
+const STOP_WITHIN: Duration = Duration::from_millis(800);
 /// Stack of a thread; what isn't touched takes no memory.
 const STACK_BYTES: usize = 512 * 1024;

@@ -173,7 +173,7 @@ mod tests {
         let start = Instant::now();
         let error = loop {
             match stream.read(&mut [0]) {
-                Ok(_) => assert!(stream.busy().load(Ordering::Relaxed)),
+                Ok(read) => assert!(read == 1 && stream.busy().load(Ordering::Relaxed)),
                 Err(error) => break error,
             }
         };
