@@ -27,6 +27,7 @@ use rustix::process::{
 
 use output::Output;
 pub use output::{OutputPolicy, TAIL_BYTES};
+use zeroize::Zeroizing;
 
 /// A script in an unpacked payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +56,7 @@ pub struct Ended {
     /// How long it ran.
     pub duration: Duration,
     /// The end of what it wrote, at most [`TAIL_BYTES`]. It may hold secrets, and is wiped on drop.
-    pub tail: zeroize::Zeroizing<Vec<u8>>,
+    pub tail: Zeroizing<Vec<u8>>,
     /// How many processes had to be ended: those that it left behind, and itself if it didn't stop in time.
     pub left_behind: usize,
 }
@@ -96,6 +97,14 @@ impl Script {
         cancel: &AtomicBool,
     ) -> Result<Ended, ScriptError> {
         let _only = RUNNING.try_lock().map_err(|_| ScriptError::Busy)?;
+        if cancel.load(Ordering::SeqCst) {
+            return Ok(Ended {
+                end: End::Cancelled,
+                duration: Duration::ZERO,
+                tail: Zeroizing::default(),
+                left_behind: 0,
+            });
+        }
         let start = |error| ScriptError::Start {
             path: self.path.clone(),
             error,
@@ -203,7 +212,7 @@ impl Watch<'_> {
     }
 
     fn reason_to_stop(&self) -> Option<(End, Duration)> {
-        if self.cancel.load(Ordering::Relaxed) {
+        if self.cancel.load(Ordering::SeqCst) {
             Some((End::Cancelled, CANCEL_GRACE))
         } else if self.began.elapsed() >= self.timeout {
             Some((End::TimedOut, TIMEOUT_GRACE))
