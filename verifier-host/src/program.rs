@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
@@ -47,6 +48,7 @@ pub enum RunError {
 /// [`RunError`]: it didn't start.
 pub fn run(config: &Config) -> Result<(), RunError> {
     log_to_stderr(config.log_level);
+    keep_memory_private().map_err(|error| RunError::System(error.into()))?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -123,6 +125,16 @@ async fn listen(
     Listening::bind(address, Some(tls), v2::routes(api))
         .await
         .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
+}
+
+/// No core dump and no debugger of the same user shows the at-rest key or a V that is on its way.
+fn keep_memory_private() -> rustix::io::Result<()> {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none)?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
 }
 
 /// This program's own lines at the level, its libraries' from `warn` on: they know nothing of secrets.

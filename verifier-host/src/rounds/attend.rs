@@ -210,7 +210,7 @@ impl Attendant {
                 info!(agent = %self.node.id, "speaks API version {version}");
                 self.node
                     .update(|progress| progress.standing.version = version);
-                Duration::ZERO
+                RENEGOTIATED
             }
         }
     }
@@ -316,5 +316,8 @@ const AGENT_LIMITS: Limits = Limits {
 
 /// A node that doesn't answer is asked this many times less often, at most.
 const MAX_BACKOFF_INTERVALS: u32 = 5;
+
+/// An agent that names another version each time is asked no faster than this.
+const RENEGOTIATED: Duration = Duration::from_millis(100);
 
 const WRITE_AGAIN: Duration = Duration::from_millis(500);

@@ -332,7 +332,7 @@ async fn node_without_a_policy_is_shown_as_such() {
 }
 
 #[tokio::test]
-async fn no_secret_in_logs_or_database() {
+async fn no_secret_in_logs_db_or_core() {
     let mut verifier = Verifier::start().await;
     let agent = verifier.agent(1).await;
     let mut body = addition(&agent);
@@ -382,6 +382,15 @@ async fn no_secret_in_logs_or_database() {
         }
     };
     search(&verifier);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", verifier.pid())).unwrap();
+    let core: Vec<_> = limits
+        .lines()
+        .filter(|line| line.starts_with("Max core file size"))
+        .collect();
+    assert_eq!(
+        core[0].split_whitespace().collect::<Vec<_>>()[4..6],
+        ["0", "0"]
+    );
     verifier.terminate();
     search(&verifier);
 }
