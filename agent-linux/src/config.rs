@@ -20,7 +20,7 @@ use log::LevelFilter;
 use crate::identity::UuidMode;
 use crate::tpm::tss::TctiName;
 pub use file::FileFault;
-pub use help::{HELP, help};
+pub use help::help;
 use options::{OPTIONS, Settings};
 
 /// The agent's configuration, complete and checked.

@@ -7,10 +7,13 @@ mod error;
 mod mount;
 mod unpacking;
 
-use std::os::fd::OwnedFd;
+use std::io::ErrorKind;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, Dir, Mode, OFlags};
+use rustix::fs::{self, Mode, OFlags};
+use rustix::io::Errno;
 
 pub use error::{LandingError, Occupant};
 pub use unpacking::Unpacking;
@@ -58,42 +61,23 @@ impl Zone {
         Unpacking::begin(self)
     }
 
-    /// Removes directories that an interrupted unpacking left.
+    /// Removes what an interrupted unpacking left.
     fn remove_leftovers(&self) -> Result<(), LandingError> {
-        let fail = |errno| LandingError::Write {
-            path: self.path.clone(),
-            errno,
-        };
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&self.root).map_err(fail)? {
-            let name = entry
-                .map_err(fail)?
-                .file_name()
-                .to_string_lossy()
-                .into_owned();
-            if name == FRESH {
-                names.push(name);
-            }
+        // The standard library removes a tree without following links; this path leads it to our handle and no other place.
+        let path = format!("/proc/self/fd/{}/{FRESH}", self.root.as_raw_fd());
+        match std::fs::remove_dir_all(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(LandingError::Remove {
+                path: self.path.join(FRESH),
+                reason: error.kind(),
+            }),
+            _ => Ok(()),
         }
-        names.iter().try_for_each(|name| self.remove(name))
-    }
-
-    /// Removes a directory of the zone and all in it.
-    fn remove(&self, name: &str) -> Result<(), LandingError> {
-        use std::os::fd::AsRawFd;
-        // The standard library removes a tree without following links; the path leads it to our handle and no other place.
-        let path = PathBuf::from(format!("/proc/self/fd/{}", self.root.as_raw_fd())).join(name);
-        std::fs::remove_dir_all(path).map_err(|error| LandingError::Remove {
-            path: self.path.join(name),
-            reason: error.kind(),
-        })
     }
 }
 
 /// Opens the directory that the zone lies in, made with mode 0700 if it isn't there. Nobody else may be able to write to it:
 /// who can, could put another `secure/` there.
 fn open_parent(path: &Path) -> Result<OwnedFd, LandingError> {
-    use std::os::unix::fs::DirBuilderExt;
     let fail = |errno| LandingError::Write {
         path: path.to_owned(),
         errno,
@@ -102,9 +86,7 @@ fn open_parent(path: &Path) -> Result<OwnedFd, LandingError> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(|error| {
-            fail(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))
-        })?;
+        .map_err(|error| fail(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
     let parent =
         fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
     let stat = fs::fstat(&parent).map_err(fail)?;

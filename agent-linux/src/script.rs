@@ -13,8 +13,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -96,7 +96,11 @@ impl Script {
         policy: OutputPolicy,
         cancel: &AtomicBool,
     ) -> Result<Ended, ScriptError> {
-        let _only = RUNNING.try_lock().map_err(|_| ScriptError::Busy)?;
+        let _only = match RUNNING.try_lock() {
+            Ok(only) => only,
+            Err(TryLockError::Poisoned(only)) => only.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(ScriptError::Busy),
+        };
         if cancel.load(Ordering::SeqCst) {
             return Ok(Ended {
                 end: End::Cancelled,

@@ -5,6 +5,7 @@ mod common;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use agent_core::tpm::Tpm;
 use agent_core::wire::quote::{Digest, HashAlg, PcrMask, SignAlg};
@@ -508,6 +509,43 @@ fn killed_agent_starts_again() {
     assert_eq!(*tpm.identity(), identity);
     tpm.quote(b"nonce", HashAlg::Sha256, mask(1)).unwrap();
     assert_eq!(places_taken(&swtpm), "");
+}
+
+/// Set for the process that is to be killed: the TPM that it works on.
+const VICTIM: &str = "KEYHALF_TEST_VICTIM";
+
+/// An agent killed at any moment, start and quote and errors alike, leaves a TPM that the next one can use.
+#[test]
+fn killed_at_any_moment() {
+    if let Ok(tcti) = std::env::var(VICTIM) {
+        loop {
+            let mut tpm =
+                TssTpm::open(&tcti.parse().unwrap(), SignAlg::Ecdsa, HashAlg::Sha256).unwrap();
+            for _ in 0..10 {
+                tpm.quote(b"nonce", HashAlg::Sha256, mask(1)).unwrap();
+                assert!(
+                    tpm.activate_credential(&[0, 2, 0, 0], &[0, 2, 0, 0])
+                        .is_err()
+                );
+            }
+        }
+    }
+    let swtpm = Swtpm::fresh();
+    let identity = open(&swtpm).identity().clone();
+    for milliseconds in 0..25 {
+        let mut victim = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "killed_at_any_moment"])
+            .env(VICTIM, swtpm.tcti())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(20 + 4 * milliseconds));
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        let mut tpm = open(&swtpm);
+        assert_eq!(*tpm.identity(), identity);
+        tpm.quote(b"nonce", HashAlg::Sha256, mask(1)).unwrap();
+    }
 }
 
 /// A TPM that stops without `TPM2_Shutdown` counts that against keys with dictionary-attack protection; ours have none.

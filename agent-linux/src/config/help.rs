@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::options::{Group, OPTIONS, Opt};
 
 /// What the program is for and how it starts; the options follow it.
-pub const HELP: &str = "\
+const HELP: &str = "\
 keyhalf-agent: proves what this machine booted, and then receives its secrets
 
 Usage: keyhalf-agent serve [OPTIONS]

@@ -153,6 +153,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_log_is_bounded() {
+        let (reader, _writer) = std::io::pipe().unwrap();
+        let mut output = Output::new(reader.into(), OutputPolicy::Log);
+        let capacity = output.line.capacity();
+        output.take_in(&vec![b'x'; 1_000_000]);
+        output.take_in(&vec![b'\n'; 1_000_000]);
+        assert!(
+            output.logged <= MAX_LOGGED_BYTES + MAX_LINE_BYTES,
+            "{}",
+            output.logged
+        );
+        assert_eq!(output.line.capacity(), capacity, "the buffer moved");
+    }
+
+    #[test]
     fn tails() {
         let rows = [
             0,
