@@ -138,3 +138,33 @@ fn finished(missing: u64, unread: &[u8]) -> Result<(), InflateError> {
 fn to_u64(len: usize) -> u64 {
     u64::try_from(len).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `secret` in one block that isn't compressed.
+    const PACKED: [u8; 11] = *b"\x01\x06\x00\xF9\xFFsecret";
+
+    #[test]
+    fn wiping_leaves_nothing_in_the_window() {
+        let mut inflater = Inflater::new();
+        let inflated = inflater.inflate(&PACKED, 6, |span| {
+            assert_eq!(span, b"secret");
+            Ok::<(), InflateError>(())
+        });
+        assert_eq!(inflated, Ok(()));
+        assert!(inflater.window.starts_with(b"secret"));
+        inflater.wipe();
+        assert!(inflater.window.iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn memory_is_what_the_documentation_says() {
+        assert!(
+            size_of::<Inflater>() <= 44 * 1024,
+            "{}",
+            size_of::<Inflater>()
+        );
+    }
+}

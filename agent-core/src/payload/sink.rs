@@ -3,8 +3,8 @@
 /// Receives an archive's tree, one entry after the other.
 ///
 /// Paths are relative, `/`-separated, free of `.` and `..`, checked against the archive's rules before the first call, and
-/// no path comes twice. A parent directory may come without an entry of its own. What was received counts only when the
-/// shell commits it: after an error everything is thrown away.
+/// no path comes twice. A parent directory may come without an entry of its own, or after what is in it. What was received
+/// counts only when the shell commits it: after an error nothing more comes, and everything is thrown away.
 pub trait Sink {
     /// What can go wrong while writing.
     type Error;
