@@ -56,7 +56,7 @@ impl Zone {
     ///
     /// # Errors
     /// [`LandingError::Write`], [`LandingError::NoRoom`].
-    pub fn begin(&self) -> Result<Unpacking<'_>, LandingError> {
+    pub fn begin(&mut self) -> Result<Unpacking<'_>, LandingError> {
         self.remove_leftovers()?;
         Unpacking::begin(self)
     }

@@ -110,7 +110,7 @@ impl From<LandingError> for PayloadError {
 
 impl<T: Tpm> Worker<T> {
     /// Works until nobody can hand anything over any more.
-    pub fn run(self, duties: &Receiver<Duty<Vault>>) {
+    pub fn run(mut self, duties: &Receiver<Duty<Vault>>) {
         while let Ok(Duty::Unpack(payload)) = duties.recv() {
             let number = payload.number();
             if let Err(error) = self.land(payload) {
@@ -186,7 +186,7 @@ impl<T: Tpm> Worker<T> {
     }
 
     /// Writes a payload into the landing zone, all or nothing; its vault is wiped on every way out.
-    fn land(&self, payload: OpenedPayload<Vault>) -> Result<(), PayloadError> {
+    fn land(&mut self, payload: OpenedPayload<Vault>) -> Result<(), PayloadError> {
         let plaintext = payload.plaintext();
         let mut unpacking = self.zone.begin()?;
         if zip::is_archive(plaintext) {

@@ -134,7 +134,7 @@ fn opened_again_it_is_the_same() {
         return;
     }
     let place = Place::new();
-    let zone = place.zone();
+    let mut zone = place.zone();
     let mut first = zone.begin().unwrap();
     put(&mut first, "kept", 0o600, b"kept").unwrap();
     first.commit().unwrap();
@@ -157,7 +157,8 @@ fn what_stands_there_is_refused() {
     if !is_in_namespace("what_stands_there_is_refused") {
         return;
     }
-    let rows: [(&str, fn(&Path), Option<Occupant>); 8] = [
+    type Row = (&'static str, fn(&Path), Option<Occupant>);
+    let rows: [Row; 8] = [
         ("nothing", |_| {}, None),
         (
             "an empty directory",
@@ -235,7 +236,7 @@ fn modes_come_from_the_archive_but_no_setuid() {
         return;
     }
     let place = Place::new();
-    let zone = place.zone();
+    let mut zone = place.zone();
     let mut unpacking = zone.begin().unwrap();
     unpacking.directory("shut/", 0o555).unwrap();
     put(&mut unpacking, "shut/setuid", 0o6755, b"x").unwrap();
@@ -269,7 +270,7 @@ fn partial_unpack_leaves_nothing() {
         return;
     }
     let place = Place::new();
-    let zone = place.zone();
+    let mut zone = place.zone();
     let mut whole = zone.begin().unwrap();
     put(&mut whole, "name", 0o600, b"old").unwrap();
     whole.commit().unwrap();
@@ -296,7 +297,7 @@ fn full_landing_zone_leaves_nothing() {
         return;
     }
     let place = Place::new();
-    let zone = place.zone();
+    let mut zone = place.zone();
     for (name, step) in [
         (
             "declared too large",
@@ -336,7 +337,7 @@ fn paths_stay_beneath() {
         return;
     }
     let place = Place::new();
-    let zone = place.zone();
+    let mut zone = place.zone();
     let mut unpacking = zone.begin().unwrap();
     put(&mut unpacking, "file", 0o600, b"x").unwrap();
     unpacking.directory("directory", 0o700).unwrap();

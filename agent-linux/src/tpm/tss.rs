@@ -4,29 +4,29 @@
 //! last for one command. So a bare software TPM with its three places is enough, and behind a resource manager little is
 //! swapped. Each path, errors included, flushes what it loaded.
 
+mod activation;
 mod channel;
+mod convert;
 mod error;
 mod key;
 mod name;
 mod nv;
+mod pcr;
 mod pem;
 mod template;
 
 use agent_core::secret::Secret;
-use agent_core::tpm::{Identity, MAX_CREDENTIAL_BYTES, Opened, SignedQuote, Tpm};
+use agent_core::tpm::{Identity, Opened, SignedQuote, Tpm};
 use agent_core::wire::quote::{Digest, HashAlg, PcrMask, PcrValues, SignAlg};
-use tss_esapi::constants::SessionType;
-use tss_esapi::handles::{AuthHandle, KeyHandle, PcrHandle, SessionHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
-use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
+use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{
-    self as tpm2, Data, DigestValues, EncryptedSecret, HashScheme, IdObject, MaxBuffer, Nonce,
-    PcrSelectionList, PcrSlot, PublicKeyRsa, RsaDecryptionScheme, SignatureScheme,
-    SymmetricDefinition,
+    self as tpm2, Data, DigestValues, EncryptedSecret, HashScheme, IdObject, MaxBuffer,
+    PublicKeyRsa, RsaDecryptionScheme, SignatureScheme,
 };
-use tss_esapi::traits::Marshall;
 
 use channel::Channel;
+use convert::{bounded, marshal, opened, sized};
 pub use error::TssError;
 use key::Key;
 pub use name::TctiName;
@@ -167,7 +167,7 @@ impl Tpm for TssTpm {
         let credential = channel.with_room(|channel| {
             ek.with(channel, |channel, ek| {
                 ak.with(channel, |channel, ak| {
-                    activate(channel, ek, ak, &blob, &secret)
+                    activation::activate(channel, ek, ak, &blob, &secret)
                 })
             })
         })?;
@@ -186,7 +186,7 @@ impl Tpm for TssTpm {
             have: nonce.len(),
         };
         let nonce = Data::try_from(nonce).map_err(|_| size)?;
-        let selection = selection(bank, pcrs.iter())?;
+        let selection = pcr::selection(bank, pcrs.iter())?;
         let Self { channel, ak, .. } = self;
         let (attest, signature) = channel.with_room(|channel| {
             ak.with(channel, |channel, ak| {
@@ -204,14 +204,7 @@ impl Tpm for TssTpm {
     }
 
     fn pcr_read(&mut self, bank: HashAlg, pcrs: PcrMask) -> Result<PcrValues, TssError> {
-        for _ in 0..PCR_READ_TRIES {
-            if let Some(values) = read_once(&mut self.channel, bank, pcrs)? {
-                return Ok(values);
-            }
-        }
-        Err(TssError::Unsteady {
-            tries: PCR_READ_TRIES,
-        })
+        pcr::read(&mut self.channel, bank, pcrs)
     }
 
     fn pcr_extend(&mut self, pcr: u8, bank: HashAlg, digest: &Digest) -> Result<(), TssError> {
@@ -222,7 +215,7 @@ impl Tpm for TssTpm {
                 have: digest.len(),
             });
         }
-        let handle = pcr_handle(pcr)?;
+        let handle = pcr::handle(pcr)?;
         let digest = tpm2::Digest::try_from(digest.as_slice())
             .map_err(|_| TssError::Malformed { what: "the digest" })?;
         let mut values = DigestValues::new();
@@ -233,7 +226,7 @@ impl Tpm for TssTpm {
     }
 
     fn pcr_reset(&mut self, pcr: u8) -> Result<(), TssError> {
-        let handle = pcr_handle(pcr)?;
+        let handle = pcr::handle(pcr)?;
         self.channel.ask("TPM2_PCR_Reset", |tpm| {
             tpm.execute_with_session(PASSWORD, |tpm| tpm.pcr_reset(handle))
         })
@@ -301,188 +294,6 @@ fn certified_ek(channel: &mut Channel) -> Result<Option<EkKind>, TssError> {
     Ok(None)
 }
 
-/// `TPM2_ActivateCredential` with the loaded keys, in a policy session of its own.
-fn activate(
-    channel: &mut Channel,
-    ek: KeyHandle,
-    ak: KeyHandle,
-    blob: &IdObject,
-    secret: &EncryptedSecret,
-) -> Result<tpm2::Digest, TssError> {
-    let session = channel
-        .ask("TPM2_StartAuthSession", |tpm| {
-            let (kind, hash) = (SessionType::Policy, HashingAlgorithm::Sha256);
-            tpm.start_auth_session(
-                None,
-                None,
-                None,
-                kind,
-                SymmetricDefinition::AES_128_CFB,
-                hash,
-            )
-        })?
-        .ok_or(TssError::Malformed {
-            what: "the policy session",
-        })?;
-    let result = satisfy_ek_policy(channel, session).and_then(|()| {
-        channel.ask("TPM2_ActivateCredential", |tpm| {
-            tpm.execute_with_sessions((PASSWORD, Some(session), None), |tpm| {
-                tpm.activate_credential(ak, ek, blob.clone(), secret.clone())
-            })
-        })
-    });
-    let flushed = channel.flush(SessionHandle::from(session).into());
-    let credential = result?;
-    flushed?;
-    Ok(credential)
-}
-
-/// `PolicySecret(TPM_RH_ENDORSEMENT)`, which the EK's policy asks for.
-fn satisfy_ek_policy(channel: &mut Channel, session: AuthSession) -> Result<(), TssError> {
-    let session = PolicySession::try_from(session).map_err(|_| TssError::Malformed {
-        what: "the policy session",
-    })?;
-    channel
-        .ask("TPM2_PolicySecret", |tpm| {
-            tpm.execute_with_session(PASSWORD, |tpm| {
-                let (nonce, reference) = (Nonce::default(), Nonce::default());
-                tpm.policy_secret(
-                    session,
-                    AuthHandle::Endorsement,
-                    nonce,
-                    tpm2::Digest::default(),
-                    reference,
-                    None,
-                )
-            })
-        })
-        .map(|_| ())
-}
-
-/// Reads the PCRs in as few commands as the TPM allows; `None` if one changed in between.
-fn read_once(
-    channel: &mut Channel,
-    bank: HashAlg,
-    pcrs: PcrMask,
-) -> Result<Option<PcrValues>, TssError> {
-    let mut values = PcrValues::new();
-    let mut counter = None;
-    let mut wanted = pcrs.iter().peekable();
-    while wanted.peek().is_some() {
-        let some: heapless::Vec<u8, PCRS_A_READ> = wanted.by_ref().take(PCRS_A_READ).collect();
-        let selection = selection(bank, some.iter().copied())?;
-        let (updates, _, digests) =
-            channel.ask("TPM2_PCR_Read", |tpm| tpm.pcr_read(selection.clone()))?;
-        if digests.len() != some.len() {
-            return Err(TssError::NoBank { bank: bank.name() });
-        }
-        if *counter.get_or_insert(updates) != updates {
-            return Ok(None);
-        }
-        for (pcr, digest) in some.iter().zip(digests.value()) {
-            let value = Digest::from_slice(digest.value()).map_err(|_| TssError::Malformed {
-                what: "the value of a PCR",
-            })?;
-            values
-                .push((*pcr, value))
-                .map_err(|_| TssError::Malformed {
-                    what: "the set of PCRs",
-                })?;
-        }
-    }
-    Ok(Some(values))
-}
-
-fn selection(bank: HashAlg, pcrs: impl Iterator<Item = u8>) -> Result<PcrSelectionList, TssError> {
-    let slots = pcrs
-        .map(|pcr| PcrSlot::try_from(1u32 << (pcr & 31)))
-        .collect::<Result<Vec<_>, _>>();
-    slots
-        .and_then(|slots| {
-            PcrSelectionList::builder()
-                .with_selection(hashing(bank), &slots)
-                .build()
-        })
-        .map_err(|_| TssError::Malformed {
-            what: "the set of PCRs",
-        })
-}
-
-fn pcr_handle(pcr: u8) -> Result<PcrHandle, TssError> {
-    PcrHandle::try_from(u32::from(pcr)).map_err(|_| TssError::Malformed {
-        what: "the number of a PCR",
-    })
-}
-
-/// The contents of a TPM2B: two bytes of size, then exactly so many bytes.
-fn sized<'a>(what: &'static str, bytes: &'a [u8], most: usize) -> Result<&'a [u8], TssError> {
-    let (size, contents) = bytes
-        .split_first_chunk()
-        .ok_or(TssError::Malformed { what })?;
-    let need = usize::from(u16::from_be_bytes(*size));
-    if need != contents.len() {
-        return Err(TssError::Size {
-            what,
-            need,
-            have: contents.len(),
-        });
-    }
-    if need > most {
-        return Err(TssError::Size {
-            what,
-            need: most,
-            have: need,
-        });
-    }
-    Ok(contents)
-}
-
-/// A TPM2B_PUBLIC.
-fn marshal<const N: usize>(public: &tpm2::Public) -> Result<heapless::Vec<u8, N>, TssError> {
-    const WHAT: &str = "TPM2B_PUBLIC";
-    let area = public
-        .marshall()
-        .map_err(|_| TssError::Malformed { what: WHAT })?;
-    let size = u16::try_from(area.len()).map_err(|_| TssError::Malformed { what: WHAT })?;
-    heapless::Vec::from_slice(&[&size.to_be_bytes(), area.as_slice()].concat()).map_err(|_| {
-        TssError::Size {
-            what: WHAT,
-            need: N,
-            have: area.len(),
-        }
-    })
-}
-
-fn bounded<const N: usize>(
-    what: &'static str,
-    value: &impl Marshall,
-) -> Result<heapless::Vec<u8, N>, TssError> {
-    let bytes = value.marshall().map_err(|_| TssError::Malformed { what })?;
-    heapless::Vec::from_slice(&bytes).map_err(|_| TssError::Size {
-        what,
-        need: N,
-        have: bytes.len(),
-    })
-}
-
-fn opened(what: &'static str, plain: &[u8]) -> Result<Opened, TssError> {
-    let mut bytes = Secret::zeroed();
-    match bytes.as_mut().get_mut(..plain.len()) {
-        Some(place) => place.copy_from_slice(plain),
-        None => {
-            return Err(TssError::Size {
-                what,
-                need: MAX_CREDENTIAL_BYTES,
-                have: plain.len(),
-            });
-        }
-    }
-    Ok(Opened {
-        bytes,
-        len: plain.len(),
-    })
-}
-
 /// The library's variable for what it logs.
 ///
 /// Source: tpm2-tss, doc/logging.md.
@@ -494,6 +305,3 @@ const TLS_SEED_TEXT: &[u8] = b"keyhalf tls seed 1";
 const RSA_BYTES: usize = 2048 / 8;
 /// What one TPM2_GetRandom gives at least.
 const RANDOM_BYTES: usize = 32;
-/// Source: TPM 2.0 Library part 2, TPML_DIGEST.
-const PCRS_A_READ: usize = 8;
-const PCR_READ_TRIES: usize = 8;
