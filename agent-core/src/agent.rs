@@ -453,18 +453,6 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
     fn is_at_work_on(&self, number: DeliveryNumber) -> bool {
         self.delivery.is_under_way() && self.delivery.number() == number
     }
-
-    /// The key of the newest delivery, for a shell that is asked to leave it in the landing zone as Keylime does.
-    #[must_use]
-    pub const fn key(&self) -> Option<&Key> {
-        self.keyring.key()
-    }
-
-    /// Its identifier.
-    #[must_use]
-    pub const fn uuid(&self) -> &Uuid {
-        &self.config.uuid
-    }
 }
 
 /// What a quote is asked for.

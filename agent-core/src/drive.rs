@@ -47,6 +47,14 @@ pub struct Buffers {
     answer: heapless::String<MAX_ANSWER_BYTES>,
 }
 
+impl Buffers {
+    /// Whether bytes of the next request have come already.
+    #[must_use]
+    pub fn has_input(&self) -> bool {
+        !self.input.arrived().is_empty()
+    }
+}
+
 /// What is left to do on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Served {
@@ -303,11 +311,11 @@ fn finish<S: Shell>(request: Request<'_, S::Vault>, shell: &S, answer: &mut Stri
         duty,
         notes,
     } = shell.with_agent(|agent, tpm| agent.finish(request, tpm, shell, answer));
-    if let Some(duty) = duty {
-        shell.start(duty);
-    }
     for note in &notes {
         shell.note(note);
+    }
+    if let Some(duty) = duty {
+        shell.start(duty);
     }
     status
 }

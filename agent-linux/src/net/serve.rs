@@ -82,8 +82,13 @@ impl<S: Shell + Send + Sync + 'static> Server<S> {
         let mut io = Io(TlsStream(StreamOwned::new(connection, stream)));
         let mut buffers = Box::<Buffers>::default();
         loop {
-            let socket = &mut io.0.0.sock;
-            socket.rest(self.deadlines.idle, self.deadlines.request);
+            let TlsStream(StreamOwned { conn, sock }) = &mut io.0;
+            let state = conn.process_new_packets().map_err(io::Error::other)?;
+            if state.plaintext_bytes_to_read() > 0 || buffers.has_input() {
+                sock.begin(self.deadlines.request);
+            } else {
+                sock.rest(self.deadlines.idle, self.deadlines.request);
+            }
             match serve_one(&mut io, &*self.shell, peer, &mut buffers)? {
                 Served::Keep => {}
                 Served::Gone => return Ok(()),

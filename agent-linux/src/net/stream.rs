@@ -36,6 +36,12 @@ impl DeadlineStream {
         self.busy.store(false, Ordering::Relaxed);
     }
 
+    /// A request has begun: everything has to be over within `request`.
+    pub fn begin(&mut self, request: Duration) {
+        self.limit(request);
+        self.busy.store(true, Ordering::Relaxed);
+    }
+
     /// Everything from now on has to be over within `limit`.
     pub fn limit(&mut self, limit: Duration) {
         self.deadline = Instant::now() + limit;
@@ -81,8 +87,7 @@ impl Read for DeadlineStream {
         if read > 0
             && let Some(request) = self.then.take()
         {
-            self.deadline = Instant::now() + request;
-            self.busy.store(true, Ordering::Relaxed);
+            self.begin(request);
         }
         Ok(read)
     }
