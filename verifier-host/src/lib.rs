@@ -33,3 +33,7 @@ pub mod rounds;
 #[cfg(feature = "server")]
 pub mod store;
 pub mod transport;
+
+#[cfg(all(test, feature = "server"))]
+#[expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+mod testing;

@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
-use hyper::{Request, Response, body::Incoming};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -371,6 +372,10 @@ impl Link {
     async fn read(&mut self, response: Response<Incoming>) -> Result<Answer, LinkError> {
         let status = response.status().as_u16();
         let limit = self.limits.answer_bytes;
+        if response.body().size_hint().lower() > limit as u64 {
+            let peer = self.peer.clone();
+            return Err(LinkError::TooLarge { peer, limit });
+        }
         match Limited::new(response.into_body(), limit).collect().await {
             Ok(body) => Ok(Answer {
                 status,
@@ -538,3 +543,7 @@ fn find<'a, T: std::error::Error + 'static>(
 
 /// The largest head of an answer; hyper's default is 400 KiB.
 const MAX_HEAD_BYTES: usize = 64 << 10;
+
+#[cfg(all(test, feature = "server"))]
+#[expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+mod tests;

@@ -63,3 +63,7 @@ impl Registrar {
         tokio::join!(self.plain.serve(stop.clone()), self.tls.serve(stop));
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+mod tests;

@@ -131,6 +131,15 @@ impl SoftwareTpm {
         EkPublic::parse(&p256_ek(&self.ek.public_key()).marshal()).unwrap()
     }
 
+    /// An EK certificate, DER, that the TPM vouches for itself.
+    pub(crate) fn ek_certificate(&self) -> Vec<u8> {
+        use p256::pkcs8::{EncodePrivateKey as _, LineEnding};
+        let pem = self.ek.to_pkcs8_pem(LineEnding::LF).unwrap();
+        let key = rcgen::KeyPair::from_pem(&pem).unwrap();
+        let params = rcgen::CertificateParams::default();
+        params.self_signed(&key).unwrap().der().to_vec()
+    }
+
     pub(crate) fn ak_fields(&self) -> AreaFields {
         match &self.signer {
             Signer::P256(key) => p256_ak(&key.verifying_key().into()),

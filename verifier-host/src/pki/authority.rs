@@ -320,3 +320,164 @@ const CLIENT: Names = Names {
 };
 
 const TEN_YEARS: Duration = Duration::days(3652);
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+    use super::*;
+
+    fn files_of(dir: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
+        let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
+        let read = |entry: fs::DirEntry| {
+            let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+            let name = entry.file_name().into_string().unwrap();
+            (name, (mode, fs::read(entry.path()).unwrap()))
+        };
+        entries.map(read).collect()
+    }
+
+    #[test]
+    fn made_whole_with_keys_for_the_owner_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("keylime/cv_ca");
+        Authority::open_or_create(&dir, &[]).unwrap();
+        let modes: Vec<_> = files_of(&dir)
+            .into_iter()
+            .map(|(name, (mode, _))| (name, mode))
+            .collect();
+        let wanted = [
+            ("ca-private.pem", 0o600),
+            ("ca-public.pem", 0o644),
+            ("cacert.crt", 0o644),
+            ("client-cert.crt", 0o644),
+            ("client-private.pem", 0o600),
+            ("client-public.pem", 0o644),
+            ("server-cert.crt", 0o644),
+            ("server-private.pem", 0o600),
+            ("server-public.pem", 0o644),
+        ];
+        assert_eq!(modes, wanted.map(|(name, mode)| (name.to_owned(), mode)));
+        let mode = fs::metadata(&dir).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o700);
+        assert_eq!(
+            fs::read_dir(home.path().join("keylime")).unwrap().count(),
+            1,
+            "no draft is left"
+        );
+    }
+
+    #[test]
+    fn ca_init_never_deletes() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("cv_ca");
+        Authority::open_or_create(&dir, &[]).unwrap();
+        let made = files_of(&dir);
+        Authority::open_or_create(&dir, &[]).unwrap();
+        assert_eq!(files_of(&dir), made, "a second start changes nothing");
+
+        for missing in [
+            CA_CERT,
+            SERVER.cert,
+            SERVER.private,
+            CLIENT.cert,
+            CLIENT.private,
+        ] {
+            let path = dir.join(missing);
+            let kept = fs::read(&path).unwrap();
+            fs::remove_file(&path).unwrap();
+            let left = files_of(&dir);
+            let error = Authority::open_or_create(&dir, &[]).err().unwrap();
+            assert!(error.to_string().contains(missing), "{error}");
+            assert_eq!(files_of(&dir), left, "without {missing}");
+            fs::write(&path, kept).unwrap();
+        }
+
+        let foreign = home.path().join("foreign");
+        fs::create_dir(&foreign).unwrap();
+        fs::write(foreign.join("notes.pem"), "mine").unwrap();
+        let error = Authority::open_or_create(&foreign, &[]).err().unwrap();
+        assert!(matches!(error, PkiError::Incomplete { .. }), "{error}");
+        assert_eq!(files_of(&foreign).len(), 1);
+    }
+
+    #[test]
+    fn two_at_once_agree() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("cv_ca");
+        let files = make(&[]).unwrap();
+        create(&dir, &[]).unwrap();
+        let made = files_of(&dir);
+        create(&dir, &[]).unwrap();
+        assert_eq!(
+            files_of(&dir),
+            made,
+            "the second one uses what the first one made"
+        );
+        assert_eq!(files.len(), made.len());
+        assert_eq!(
+            fs::read_dir(home.path()).unwrap().count(),
+            1,
+            "no draft is left"
+        );
+    }
+
+    #[test]
+    fn cert_valid_on_slow_clock() {
+        let (from, until) = validity();
+        assert!(from <= date_time_ymd(2000, 1, 1));
+        assert!(until >= OffsetDateTime::now_utc() + Duration::days(3650));
+        for made in make(&[])
+            .unwrap()
+            .iter()
+            .filter(|made| made.name.ends_with(".crt"))
+        {
+            let der = rustls::pki_types::pem::PemObject::from_pem_slice(made.text.as_bytes());
+            let der: CertificateDer<'_> = der.unwrap();
+            let (_, certificate) = X509Certificate::from_der(&der).unwrap();
+            let from = certificate.validity().not_before.to_datetime();
+            assert_eq!(from.year(), 2000, "{}", made.name);
+        }
+    }
+
+    #[test]
+    fn servers_names() {
+        let places = [
+            Place::Address([10, 0, 0, 7].into()),
+            Place::Address([0, 0, 0, 0].into()),
+            Place::Address([127, 0, 0, 1].into()),
+            Place::Host("verifier.example".to_owned()),
+            Place::Host("not a name".to_owned()),
+        ];
+        let names = server_names(&places);
+        let has = |place: &str| names.iter().any(|name| format!("{name:?}").contains(place));
+        for (place, wanted) in [
+            ("\"server\"", true),
+            ("\"localhost\"", true),
+            ("10.0.0.7", true),
+            ("verifier.example", true),
+            ("0.0.0.0", false),
+            ("not a name", false),
+        ] {
+            assert_eq!(has(place), wanted, "{place} in {names:?}");
+        }
+        let loopback = |name: &&SanType| **name == SanType::IpAddress([127, 0, 0, 1].into());
+        assert_eq!(names.iter().filter(loopback).count(), 1);
+    }
+
+    #[test]
+    fn encrypted_key_is_named() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("cv_ca");
+        Authority::open_or_create(&dir, &[]).unwrap();
+        let pem =
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        fs::write(dir.join(SERVER.private), pem).unwrap();
+        let error = Authority::open(&dir).err().unwrap();
+        assert!(matches!(error, PkiError::EncryptedKey { .. }), "{error}");
+    }
+}

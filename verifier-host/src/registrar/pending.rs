@@ -129,3 +129,99 @@ const MAX_CLAIMS: usize = 1024;
 
 /// The slowest TPMs take seconds to open a credential.
 const CLAIM_LIFE: Duration = Duration::from_secs(120);
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+mod tests {
+    use super::*;
+    use crate::evidence::software::SoftwareTpm;
+
+    fn claim() -> Claim {
+        let tpm = SoftwareTpm::new();
+        Claim {
+            ek: tpm.ek(),
+            ak: tpm.ak(),
+            ek_certificate: None,
+            ip: None,
+            port: None,
+            mtls_cert: "disabled".to_owned(),
+        }
+    }
+
+    fn address(last: u8) -> IpAddr {
+        [10, 0, 0, last].into()
+    }
+
+    #[test]
+    fn nobody_spends_anothers_try() {
+        let (pending, now) = (Pending::default(), Instant::now());
+        let uuid = Uuid::parse("node").unwrap();
+        let (node, thief) = (claim(), claim());
+        pending.add(&uuid, node.clone(), [1; 48], address(1), now);
+        pending.add(&uuid, thief, [2; 48], address(2), now);
+        assert_eq!(
+            pending.redeem(&uuid, &[9; 48], address(2), now),
+            Redeemed::Wrong
+        );
+        assert_eq!(
+            pending.redeem(&uuid, &[2; 48], address(2), now),
+            Redeemed::Wrong,
+            "its try is spent"
+        );
+        let proved = pending.redeem(&uuid, &[1; 48], address(1), now);
+        assert_eq!(proved, Redeemed::Proved(Box::new(node)));
+        assert_eq!(
+            pending.redeem(&uuid, &[1; 48], address(1), now),
+            Redeemed::Unknown
+        );
+    }
+
+    #[test]
+    fn a_node_that_tries_again_has_one_claim() {
+        let (pending, now) = (Pending::default(), Instant::now());
+        let uuid = Uuid::parse("node").unwrap();
+        let node = claim();
+        pending.add(&uuid, node.clone(), [1; 48], address(1), now);
+        pending.add(&uuid, node, [2; 48], address(1), now);
+        assert_eq!(pending.0.lock().unwrap().len(), 1);
+        assert!(matches!(
+            pending.redeem(&uuid, &[2; 48], address(1), now),
+            Redeemed::Proved(_)
+        ));
+    }
+
+    #[test]
+    fn claims_end() {
+        let (pending, now) = (Pending::default(), Instant::now());
+        let uuid = Uuid::parse("node").unwrap();
+        pending.add(&uuid, claim(), [1; 48], address(1), now);
+        let late = now + CLAIM_LIFE;
+        assert_eq!(
+            pending.redeem(&uuid, &[1; 48], address(1), late),
+            Redeemed::Unknown
+        );
+        pending.add(&uuid, claim(), [1; 48], address(1), late);
+        pending.forget(&uuid);
+        assert_eq!(
+            pending.redeem(&uuid, &[1; 48], address(1), late),
+            Redeemed::Unknown
+        );
+    }
+
+    #[test]
+    fn a_flood_from_one_address_drops_its_own() {
+        let (pending, now) = (Pending::default(), Instant::now());
+        let node = Uuid::parse("node").unwrap();
+        pending.add(&node, claim(), [1; 48], address(1), now);
+        let flood = claim();
+        for number in 0..2 * MAX_CLAIMS {
+            let uuid = Uuid::parse(&format!("flood-{number}")).unwrap();
+            pending.add(&uuid, flood.clone(), [2; 48], address(2), now);
+        }
+        assert_eq!(pending.0.lock().unwrap().len(), MAX_CLAIMS);
+        assert!(matches!(
+            pending.redeem(&node, &[1; 48], address(1), now),
+            Redeemed::Proved(_)
+        ));
+    }
+}
