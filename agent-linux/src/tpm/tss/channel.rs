@@ -1,7 +1,7 @@
 //! One open way to a TPM, and what must be done to use it well: retries, room for objects, start-up.
 
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tss_esapi::constants::{CapabilityType, StartupType};
 use tss_esapi::handles::{ObjectHandle, TpmHandle};
@@ -59,7 +59,12 @@ impl Channel {
         command: &'static str,
         mut send: impl FnMut(&mut Context) -> Result<T, Code>,
     ) -> Result<T, TssError> {
-        until_ready(|| send(&mut self.context)).map_err(|code| TssError::of(command, code))
+        let began = log::log_enabled!(log::Level::Debug).then(Instant::now);
+        let answer = until_ready(|| send(&mut self.context));
+        if let Some(began) = began {
+            log::debug!("{command}: {} us", began.elapsed().as_micros());
+        }
+        answer.map_err(|code| TssError::of(command, code))
     }
 
     /// Does work that loads objects or sessions; if the TPM has no place for them, makes room and does it once more.
