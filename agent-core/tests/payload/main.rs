@@ -7,6 +7,7 @@ mod content;
 mod foreign;
 mod forge;
 mod hostile;
+mod mutated;
 mod recording;
 mod sample;
 mod secrecy;
