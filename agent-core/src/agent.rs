@@ -58,6 +58,8 @@ pub struct AgentConfig {
     pub ak_handle: u32,
     /// The largest sealed payload, in bytes.
     pub max_sealed_bytes: usize,
+    /// The most that a payload may unpack to, in bytes, for `agent/info`.
+    pub max_unpacked_bytes: u64,
 }
 
 /// The machine. `V` is a vault: memory that a sealed payload arrives in and is opened in, wiped when it is dropped.
@@ -330,7 +332,8 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
             results.number("ak_handle", self.config.ak_handle)?;
             // Ours: Keylime's agents don't say how much they take.
             let limit = u64::try_from(self.config.max_sealed_bytes);
-            results.number("max_sealed_bytes", limit.unwrap_or(u64::MAX))
+            results.number("max_sealed_bytes", limit.unwrap_or(u64::MAX))?;
+            results.number("max_unpacked_bytes", self.config.max_unpacked_bytes)
         })
     }
 

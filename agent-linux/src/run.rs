@@ -142,6 +142,7 @@ fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
         scheme: config.tpm_signing_alg,
         ak_handle: NO_HANDLE,
         max_sealed_bytes: config.max_payload_size,
+        max_unpacked_bytes: zone.size() / 2,
     };
     let node = Arc::new(Node::new(agent, tpm, duties));
     node.trust(Notifier::of_payload(&zone.unzipped()));

@@ -59,6 +59,7 @@ impl Bench {
             scheme: SignAlg::Ecdsa,
             ak_handle: 0,
             max_sealed_bytes: MAX_SEALED,
+            max_unpacked_bytes: 4096,
         };
         Self {
             parts: RefCell::new((Agent::new(config), FakeTpm::new(1))),

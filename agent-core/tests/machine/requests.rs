@@ -56,7 +56,7 @@ fn version_and_info() {
         bench.get("/version").body,
         r#"{"code":200,"status":"Success","results":{"supported_version":"2.6","supported_versions":["2.1","2.2","2.3","2.4","2.5","2.6"]}}"#
     );
-    let info = r#"{"agent_uuid":"d432fbb3-d2f1-4a97-9ef7-75bd81c00000","tpm_hash_alg":"sha256","tpm_enc_alg":"ALG","tpm_sign_alg":"ecdsa","ak_handle":0,"max_sealed_bytes":1024}"#;
+    let info = r#"{"agent_uuid":"d432fbb3-d2f1-4a97-9ef7-75bd81c00000","tpm_hash_alg":"sha256","tpm_enc_alg":"ALG","tpm_sign_alg":"ecdsa","ak_handle":0,"max_sealed_bytes":1024,"max_unpacked_bytes":4096}"#;
     for (version, algorithm) in [
         ("2.2", "rsa"),
         ("2.4", "rsa"),
