@@ -7,7 +7,9 @@ use std::ptr::{self, NonNull};
 use std::slice;
 
 use rustix::mm::{self, Advice, MapFlags, MlockAllFlags, MlockFlags, ProtFlags};
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
 use zeroize::Zeroize;
 
 /// Makes sure that no core file and no debugger of another user gets this process's memory, nor that of its scripts.
@@ -30,8 +32,26 @@ pub fn forbid_core_dumps() -> io::Result<()> {
 /// permitted (no CAP_IPC_LOCK, and RLIMIT_MEMLOCK too small).
 #[must_use]
 pub fn lock_all() -> bool {
-    mm::mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).is_ok()
+    let everything = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    if mm::mlockall(everything).is_err() {
+        return false;
+    }
+    // A limit that counts for this process would later refuse it memory altogether: then rather nothing is locked.
+    let is_enough = match getrlimit(Resource::Memlock).current {
+        Some(limit) if limit < PLENTY => usize::try_from(limit).is_ok_and(|limit| {
+            let len = limit.saturating_add(1);
+            map(len).map(|start| unmap(start, len)).is_ok()
+        }),
+        _ => true,
+    };
+    if !is_enough {
+        let _ = mm::munlockall();
+    }
+    is_enough
 }
+
+/// More memory than the agent ever maps.
+const PLENTY: u64 = 4 << 30;
 
 /// A region for one sealed payload, opened in place.
 ///
