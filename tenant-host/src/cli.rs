@@ -14,7 +14,7 @@ pub use args::{Arguments, Command, PayloadSource};
 pub use settings::{Settings, SettingsError};
 
 use crate::commands;
-use crate::error::Failure;
+use crate::error::{Exit, Failure};
 use crate::report::{Output, Report};
 
 /// What is wrong with the command line, beyond what the parser of arguments sees.
@@ -71,11 +71,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match argv::refuse_unsupported(&argv) {
         Ok(()) => match Arguments::try_parse_from(argv) {
             Ok(arguments) => execute(&arguments, &output),
-            Err(error) => {
-                // Help and version are errors of the parser too; it knows where each goes.
-                let _ = error.print();
-                return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
-            }
+            Err(error) => return refuse_arguments(&error, &output),
         },
         Err(error) => Err(error.into()),
     };
@@ -87,6 +83,16 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     exit.into()
+}
+
+/// Help and version are errors of the parser too; it knows where each is printed.
+fn refuse_arguments(error: &clap::Error, output: &Output) -> ExitCode {
+    // Nobody may be reading; the exit code tells it too.
+    let _ = error.print();
+    if error.use_stderr() {
+        output.fail_silently(&error.kind().to_string(), Exit::Usage);
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
 }
 
 fn execute(arguments: &Arguments, output: &Output) -> Result<Report, Failure> {

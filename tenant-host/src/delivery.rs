@@ -8,7 +8,9 @@ use std::time::Duration;
 
 mod view;
 
-pub use view::{FailureView, Outcome, Script, ScriptEnd, Stage, VerifierView, state_name};
+pub use view::{
+    FailureView, Outcome, Script, ScriptEnd, Stage, UnreachableView, VerifierView, state_name,
+};
 pub(crate) use view::{OutcomeAnswer, printable};
 
 /// The shortest pause between two questions to one peer.

@@ -95,9 +95,13 @@ impl Output {
     /// Prints why the command failed.
     pub fn fail(&self, failure: &Failure) {
         self.say(&format!("keyhalf-tenant: {failure}"));
+        self.fail_silently(&failure.to_string(), failure.exit());
+    }
+
+    /// Tells programs alone why the command failed.
+    pub fn fail_silently(&self, error: &str, exit: Exit) {
         if self.json {
-            let document =
-                json!({ "error": failure.to_string(), "exit_code": failure.exit() as u8 });
+            let document = json!({ "error": error, "exit_code": exit as u8 });
             // The exit code tells it too, if nobody reads this.
             let _ = writeln!(io::stdout(), "{document}");
         }

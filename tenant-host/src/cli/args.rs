@@ -31,7 +31,7 @@ Options are looked for on the command line, in KEYHALF_<OPTION> and KEYLIME_TENA
 
 /// Seals secrets to a node that has proved what it booted, and gives out the two halves of their key.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "keyhalf-tenant", version, after_help = EXAMPLES, max_term_width = 120)]
+#[command(name = "keyhalf-tenant", version, after_help = EXAMPLES, max_term_width = 120, args_override_self = true)]
 pub struct Arguments {
     /// What to do: add, update, delete, status, cvstatus, regstatus, cvlist, reglist, bulkinfo, regdelete, reactivate.
     #[arg(
@@ -397,6 +397,14 @@ mod tests {
         assert_eq!(arguments.registrar_ip.as_deref(), Some("r"));
         assert_eq!(arguments.node().unwrap().unwrap().as_str(), "node");
         assert!(arguments.verify && arguments.no_verifier_check);
+    }
+
+    #[test]
+    fn the_last_word_counts() {
+        assert_eq!(
+            parse("-t a -t b -tp 1 -tp 2").targethost.as_deref(),
+            Some("b")
+        );
     }
 
     #[test]

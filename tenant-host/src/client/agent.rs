@@ -26,7 +26,7 @@ pub struct Agent {
 #[serde(default)]
 pub struct AgentInfo {
     /// The largest sealed payload that it takes, in bytes; agents of ours tell it.
-    pub max_payload_bytes: Option<u64>,
+    pub max_sealed_bytes: Option<u64>,
     /// The most that a payload may unpack to, in bytes; agents of ours tell it.
     pub max_unpacked_bytes: Option<u64>,
 }

@@ -93,7 +93,7 @@ pub(super) fn check_size(
         let remedy = "Its landing zone can be made larger (secure_size in its configuration)";
         return too_large(unpacked, limit, " when unpacked", "the agent's", remedy);
     }
-    if let Some(limit) = agent.max_payload_bytes.filter(|limit| have > *limit) {
+    if let Some(limit) = agent.max_sealed_bytes.filter(|limit| have > *limit) {
         return too_large(
             have,
             limit,
@@ -111,7 +111,7 @@ pub(super) fn check_size(
             "--max-payload-size, or max_payload_size in tenant.conf, sets it",
         );
     }
-    if agent.max_payload_bytes.is_some() || have <= KEYLIME_LIMIT_BYTES {
+    if agent.max_sealed_bytes.is_some() || have <= KEYLIME_LIMIT_BYTES {
         return Ok(None);
     }
     if configured.is_none() {
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn payload_too_large_is_refused_before_sending() {
         let info = |payload, unpacked| AgentInfo {
-            max_payload_bytes: payload,
+            max_sealed_bytes: payload,
             max_unpacked_bytes: unpacked,
         };
         type Row = (

@@ -181,6 +181,14 @@ fn describe(view: &VerifierView, now: u64) -> String {
     if view.is_refused() {
         let _ = write!(text, "\n  failed:    {}", view.why_refused());
     }
+    if let Some(unreachable) = &view.unreachable {
+        let since = age(now.saturating_sub(unreachable.since));
+        let _ = write!(
+            text,
+            "\n  no answer: for {since}: {}",
+            printable(&unreachable.reason)
+        );
+    }
     let policy = view
         .tpm_policy
         .as_deref()
@@ -213,6 +221,7 @@ fn age(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::UnreachableView;
 
     #[test]
     fn pass_has_an_age() {
@@ -240,6 +249,17 @@ mod tests {
                 "no policy",
                 view(3, 1000, "{\"mask\": \"0x0\"}".to_owned()),
                 "  verifier:  Get Quote, last pass of 4 0 s ago\n  policy:    none: every boot of this node passes",
+            ),
+            (
+                "offline_is_not_failed",
+                VerifierView {
+                    unreachable: Some(UnreachableView {
+                        since: 970,
+                        reason: "refused".to_owned(),
+                    }),
+                    ..view(3, 900, policy())
+                },
+                "  verifier:  Get Quote, last pass of 4 100 s ago\n  no answer: for 30 s: refused\n  policy:    PCR 7, 23",
             ),
             (
                 "failed",

@@ -26,12 +26,24 @@ pub struct VerifierView {
     pub last_event_id: Option<String>,
     /// Why the node failed; a verifier of ours tells it.
     pub failure: Option<FailureView>,
+    /// Since when the agent doesn't answer, and why; a verifier of ours tells it.
+    pub unreachable: Option<UnreachableView>,
     /// The policy that it is held to, as JSON text.
     pub tpm_policy: Option<String>,
     /// Whether there is a runtime policy.
     pub has_runtime_policy: Option<u8>,
     /// Whether there is a measured-boot policy.
     pub has_mb_refstate: Option<u8>,
+}
+
+/// An agent that doesn't answer the verifier.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UnreachableView {
+    /// Since when, in seconds since 1970.
+    pub since: u64,
+    /// What went wrong the last time.
+    pub reason: String,
 }
 
 /// Why a node failed.
@@ -88,6 +100,12 @@ impl VerifierView {
     /// The state in words.
     #[must_use]
     pub fn in_words(&self) -> String {
+        if let Some(unreachable) = &self.unreachable {
+            return format!(
+                "the verifier doesn't reach the agent: {}",
+                printable(&unreachable.reason)
+            );
+        }
         match self.operational_state {
             Some(state) => format!("the verifier says: {}", state_name(state)),
             None => "the verifier gives no state".to_owned(),

@@ -8,7 +8,11 @@ use std::path::Path;
 use agent_core::wire::limits::{MAX_COMPONENT_BYTES, MAX_ENTRIES, MAX_PATH_BYTES, MAX_PATH_DEPTH};
 use zeroize::Zeroizing;
 
+use super::package::OWN_FILES;
 use super::{MAX_INPUT_BYTES, SealError, read_open};
+
+/// What may be included beside the package's own files.
+const MAX_INCLUDED: usize = MAX_ENTRIES - OWN_FILES;
 
 /// Permission bits that travel; set-user-ID and the like never do.
 const MODE_BITS: u32 = 0o777;
@@ -73,8 +77,10 @@ impl Tree {
         paths.sort_unstable();
         for path in paths {
             let name = checked_name(&path, prefix, depth)?;
-            if self.entries.len() >= MAX_ENTRIES {
-                return Err(SealError::TooMany { limit: MAX_ENTRIES });
+            if self.entries.len() >= MAX_INCLUDED {
+                return Err(SealError::TooMany {
+                    limit: MAX_INCLUDED,
+                });
             }
             let metadata =
                 fs::symlink_metadata(&path).map_err(|source| read_error(&path, source))?;

@@ -4,12 +4,16 @@
 
 use std::io::{Cursor, Write};
 
+use agent_core::wire::limits::{MAX_RATIO, RATIO_FREE_BYTES};
 use zeroize::Zeroizing;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use super::{Entry, EntryKind, SealError};
 use crate::ca::NodeIdentity;
+
+/// Files of the package's own.
+pub(super) const OWN_FILES: usize = 7;
 
 /// Files smaller than this are stored: deflate gains nothing there.
 const DEFLATE_FROM_BYTES: usize = 256;
@@ -25,6 +29,20 @@ pub fn package(
     uuid: &str,
     identity: &NodeIdentity,
     included: &[Entry],
+) -> Result<(Zeroizing<Vec<u8>>, u64), SealError> {
+    let (zip, unpacked) = pack(uuid, identity, included, CompressionMethod::Deflated)?;
+    // Agents take what shrinks too well for a bomb.
+    if unpacked > RATIO_FREE_BYTES.saturating_add((zip.len() as u64).saturating_mul(MAX_RATIO)) {
+        return pack(uuid, identity, included, CompressionMethod::Stored);
+    }
+    Ok((zip, unpacked))
+}
+
+fn pack(
+    uuid: &str,
+    identity: &NodeIdentity,
+    included: &[Entry],
+    large_files: CompressionMethod,
 ) -> Result<(Zeroizing<Vec<u8>>, u64), SealError> {
     let own = own_files(uuid, identity);
     for entry in included {
@@ -53,7 +71,7 @@ pub fn package(
                 let method = if content.len() < DEFLATE_FROM_BYTES {
                     CompressionMethod::Stored
                 } else {
-                    CompressionMethod::Deflated
+                    large_files
                 };
                 writer.start_file(entry.name.as_str(), options.compression_method(method))?;
                 writer
@@ -67,7 +85,7 @@ pub fn package(
     Ok((zip, unpacked as u64))
 }
 
-fn own_files<'a>(uuid: &str, identity: &'a NodeIdentity) -> [(String, &'a [u8]); 7] {
+fn own_files<'a>(uuid: &str, identity: &'a NodeIdentity) -> [(String, &'a [u8]); OWN_FILES] {
     [
         (format!("{uuid}-public.pem"), identity.public_pem.as_bytes()),
         (

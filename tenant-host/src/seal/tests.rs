@@ -104,6 +104,29 @@ fn a_package_is_written_without_growing() {
 }
 
 #[test]
+fn agents_take_what_is_packed() {
+    let root = tempfile::tempdir().unwrap();
+    let own = identity(root.path());
+    let tree = root.path().join("payload");
+    put(&tree, "zeros", &vec![0; 7 << 20], 0o644);
+    let (zip, unpacked) = package(UUID, &own, &read_tree(&tree).unwrap()).unwrap();
+    assert!(
+        zip.len() as u64 > unpacked,
+        "what looks like a bomb is stored"
+    );
+    for number in 0..1016 {
+        put(&tree, &format!("{number}"), b"", 0o644);
+    }
+    assert_eq!(read_tree(&tree).unwrap().len(), 1017);
+    put(&tree, "one too many", b"", 0o644);
+    let error = read_tree(&tree).err().unwrap();
+    assert!(
+        matches!(error, SealError::TooMany { limit: 1017 }),
+        "{error}"
+    );
+}
+
+#[test]
 fn include_missing_is_an_error() {
     let root = tempfile::tempdir().unwrap();
     assert!(matches!(
