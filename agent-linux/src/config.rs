@@ -1,6 +1,6 @@
 //! What the agent is told: flags first, then environment variables, then a TOML file, then defaults.
 //!
-//! One table ([`options`]) names each option once: its flag, its variables, its key in the file, its default, its help.
+//! One table (in `options`) names each option once: its flag, its variables, its key in the file, its default, its help.
 
 mod file;
 mod help;
