@@ -189,33 +189,4 @@ pub(super) fn describe(uuid: &Uuid, keys: &NodeKeys, settings: &Settings) -> Vec
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
-    use super::*;
-
-    #[test]
-    fn nonces_are_letters_and_digits_and_differ() {
-        let (one, two) = (random_text().unwrap(), random_text().unwrap());
-        assert_eq!(one.len(), NONCE_CHARS);
-        assert!(one.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-        assert_ne!(one, two);
-    }
-
-    #[test]
-    fn short_names_of_algorithms_mean_the_usual_sizes() {
-        let rows = [
-            ("rsa", "rsa2048", true),
-            ("ecc256", "ecc", true),
-            ("rsa", "rsa3072", false),
-            ("sha256", "sha256", true),
-        ];
-        for (accepted, named, wanted) in rows {
-            assert_eq!(
-                same_algorithm(accepted, named),
-                wanted,
-                "{accepted} {named}"
-            );
-        }
-    }
-}
+mod tests;
