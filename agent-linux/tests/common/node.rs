@@ -22,6 +22,7 @@ pub(crate) fn node() -> (Arc<Node<FakeTpm>>, Receiver<Duty<Vault>>) {
         scheme: SignAlg::Ecdsa,
         ak_handle: 0,
         max_sealed_bytes: 1 << 20,
+        max_unpacked_bytes: 8 << 20,
     };
     let (duties, work) = mpsc::sync_channel(1);
     (Arc::new(Node::new(config, FakeTpm::new(1), duties)), work)
