@@ -4,7 +4,9 @@
 //! Key material is sealed before it gets here ([`at_rest`]). Queries stand beside what they serve; this module opens the
 //! database and brings it to the newest schema.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::SqlitePool;
@@ -29,6 +31,12 @@ pub enum StoreError {
         path: PathBuf,
         /// Why not.
         source: std::io::Error,
+    },
+    /// Another process works in this directory.
+    #[error("{path} is locked: another keyhalf-verifier works in that directory; stop it first")]
+    InUse {
+        /// The lock.
+        path: PathBuf,
     },
     /// The database doesn't open or doesn't answer.
     #[error("database: {0}")]
@@ -65,6 +73,8 @@ pub struct Store {
     writer: SqlitePool,
     reader: SqlitePool,
     at_rest: AtRest,
+    /// Held as long as the store is: two verifiers would ask each node twice and overwrite what the other found.
+    _lock: Arc<File>,
 }
 
 impl Store {
@@ -74,6 +84,7 @@ impl Store {
     /// The directory, the files or the database; a database of a newer program; sealed data without its key.
     pub async fn open(dir: &Path) -> Result<Self, StoreError> {
         files::private_directory(dir)?;
+        let lock = files::lock(&dir.join(LOCK_FILE))?;
         let path = dir.join(DATABASE_FILE);
         files::private_file(&path)?;
 
@@ -98,6 +109,7 @@ impl Store {
             writer,
             reader,
             at_rest,
+            _lock: Arc::new(lock),
         })
     }
 
@@ -151,6 +163,8 @@ async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {
 /// Name of the database in the Keylime directory.
 pub const DATABASE_FILE: &str = "keyhalf.sqlite";
 
+const LOCK_FILE: &str = "keyhalf.lock";
+
 /// The schema's history. Each step ends with its own `PRAGMA user_version`; a landed step never changes.
 const MIGRATIONS: &[&str] = &[include_str!("store/migrations/1_first.sql")];
 
@@ -171,6 +185,9 @@ mod tests {
         let first = Store::open(dir.path()).await.unwrap();
         let sealed = first.at_rest().seal("node", "v", b"half").unwrap();
         first.close().await;
+        let second = Store::open(dir.path()).await.err().unwrap();
+        assert!(matches!(second, StoreError::InUse { .. }), "{second}");
+        drop(first);
 
         let again = Store::open(dir.path()).await.unwrap();
         assert_eq!(
@@ -205,6 +222,7 @@ mod tests {
             .await
             .unwrap();
         store.close().await;
+        drop(store);
         let error = Store::open(dir.path()).await.err().unwrap();
         assert!(
             matches!(error, StoreError::NewerSchema { found: 99, .. }),

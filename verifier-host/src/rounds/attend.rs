@@ -1,6 +1,7 @@
 //! The task that attests one node: asks, judges, hands V over, remembers, waits, and again.
 //!
-//! It may be stopped at any await: what it had not written yet is asked again, or given again, after the next start.
+//! It may be stopped at any await: what it had not written yet is asked again, or given again, after the next start. So V
+//! may come twice, which does no harm, but never not at all.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use rand::TryRng as _;
 use rand::rngs::SysRng;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
@@ -24,12 +26,46 @@ use crate::revocation;
 use crate::transport::TransportKey;
 
 /// One node, its connection, and what the database knows of it.
-pub(super) struct Attendant {
+struct Attendant {
     shared: Arc<Shared>,
     node: Arc<Node>,
     link: Link,
     extent: Extent,
     written: Option<Standing>,
+}
+
+/// Attests the node until it fails, the first time after `first`. Dropping the future ends it.
+///
+/// A panic in a round, whatever an agent provoked it with, is reported like an agent that doesn't answer, and the next round
+/// comes: a node that isn't attested any more must not look as if it were.
+pub(super) async fn attend(shared: Arc<Shared>, node: Arc<Node>, first: Duration) {
+    let later = shared.interval * MAX_BACKOFF_INTERVALS;
+    let mut pause = first;
+    let rounds = || {
+        let attendant = Attendant::new(Arc::clone(&shared), Arc::clone(&node));
+        attendant.run(std::mem::replace(&mut pause, later))
+    };
+    let broken = || {
+        error!(agent = %node.id, "a round broke off by an error of this program");
+        let reason = "a round broke off by an error of the verifier; its log says where";
+        node.update(|progress| progress.unreachable(reason.to_owned(), unix_now()));
+    };
+    unbroken(rounds, broken).await;
+}
+
+/// Runs the task until it ends by itself; whenever it panics, says so and makes another one.
+async fn unbroken<F>(mut task: impl FnMut() -> F, mut broken: impl FnMut())
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut running = JoinSet::new();
+    running.spawn(task());
+    while let Some(ended) = running.join_next().await {
+        if ended.is_err_and(|error| error.is_panic()) {
+            broken();
+            running.spawn(task());
+        }
+    }
 }
 
 /// Why V didn't arrive.
@@ -46,7 +82,7 @@ enum Undelivered {
 }
 
 impl Attendant {
-    pub(super) fn new(shared: Arc<Shared>, node: Arc<Node>) -> Self {
+    fn new(shared: Arc<Shared>, node: Arc<Node>) -> Self {
         let link = node.link(AGENT_LIMITS);
         Self {
             shared,
@@ -57,8 +93,8 @@ impl Attendant {
         }
     }
 
-    /// Rounds until the node fails. A task that is dropped ends it earlier.
-    pub(super) async fn run(mut self, first: Duration) {
+    /// Rounds until the node fails.
+    async fn run(mut self, first: Duration) {
         sleep(first).await;
         while self
             .node
@@ -131,7 +167,6 @@ impl Attendant {
         if self.node.update(|progress| progress.standing.state) != OperationalState::ProvideV {
             return self.pause();
         }
-        self.write().await;
         match self.provide_v(&passed.pubkey).await {
             Ok(()) => {
                 info!(agent = %self.node.id, "V given");
@@ -321,3 +356,22 @@ const MAX_BACKOFF_INTERVALS: u32 = 5;
 const RENEGOTIATED: Duration = Duration::from_millis(100);
 
 const WRITE_AGAIN: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::unbroken;
+
+    #[tokio::test]
+    async fn panic_ends_no_rounds() {
+        let (tasks, broken) = (Cell::new(0), Cell::new(0));
+        let task = || {
+            let number = tasks.get();
+            tasks.set(number + 1);
+            async move { assert!(number >= 2, "provoked by an agent") }
+        };
+        unbroken(task, || broken.set(broken.get() + 1)).await;
+        assert_eq!((tasks.get(), broken.get()), (3, 2));
+    }
+}

@@ -92,7 +92,7 @@ pub struct Algorithms {
     pub sign: String,
 }
 
-/// What must not be lost: written when it changes, before anyone acts on it.
+/// What must not be lost: written when it changes, a failure before anyone is told of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Standing {
     /// Where the node stands.

@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinHandle;
 use tracing::{error, info};
 
-use super::attend::Attendant;
+use super::attend::attend;
 use super::node::Node;
 use super::progress::Progress;
 use super::terms::Terms;
@@ -96,7 +96,7 @@ impl Rounds {
             }
         }
         if count > 0 {
-            info!("attesting {count} nodes again");
+            info!("goes on with {count} of the nodes that were added before");
         }
         Ok(self.shared.read().len())
     }
@@ -217,8 +217,7 @@ impl Rounds {
     }
 
     fn start(&self, node: Arc<Node>, first: Duration) {
-        let attendant = Attendant::new(Arc::clone(&self.shared), Arc::clone(&node));
-        let task = tokio::spawn(attendant.run(first));
+        let task = tokio::spawn(attend(Arc::clone(&self.shared), Arc::clone(&node), first));
         let running = Running {
             node,
             task: Some(task),

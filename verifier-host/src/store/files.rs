@@ -1,6 +1,6 @@
 //! Files that only their owner reads.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
@@ -22,6 +22,28 @@ pub(super) fn private_directory(path: &Path) -> Result<(), StoreError> {
             source: error,
         }),
         _ => Ok(()),
+    }
+}
+
+/// Takes the directory for this process, until the file is closed.
+pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
+    let file_error = |source| StoreError::File {
+        path: path.to_owned(),
+        source,
+    };
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(file_error)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse {
+            path: path.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => Err(file_error(error)),
     }
 }
 
