@@ -62,6 +62,16 @@ impl Place {
         Zone::open(self.path(), MIB).unwrap()
     }
 
+    /// What is mounted there, as the kernel tells it.
+    fn mounts(&self) -> Vec<String> {
+        let secure = self.secure().canonicalize().unwrap();
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let here = table
+            .lines()
+            .filter(|line| line.split(' ').nth(4) == secure.to_str());
+        here.map(str::to_owned).collect()
+    }
+
     fn names(&self) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(self.secure())
             .unwrap()
@@ -109,12 +119,10 @@ fn landing_zone_flags() {
     }
     let place = Place::new();
     let zone = place.zone();
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let secure = place.secure().canonicalize().unwrap();
-    let line = table
-        .lines()
-        .find(|line| line.split(' ').nth(4) == secure.to_str())
-        .unwrap();
+    let mounts = place.mounts();
+    let [line] = mounts.as_slice() else {
+        panic!("{mounts:?}")
+    };
     let options = line.split(' ').nth(5).unwrap();
     assert!(
         options.contains("nosuid") && options.contains("nodev") && line.contains(" - tmpfs "),
@@ -124,7 +132,7 @@ fn landing_zone_flags() {
         line.contains("size=1024k") && line.contains("mode=700"),
         "{line}"
     );
-    assert_eq!(fs::metadata(&secure).unwrap().mode() & 0o7777, 0o700);
+    assert_eq!(fs::metadata(place.secure()).unwrap().mode() & 0o7777, 0o700);
     assert_eq!(zone.unzipped(), place.secure().join("unzipped"));
 }
 
@@ -141,15 +149,11 @@ fn opened_again_it_is_the_same() {
     drop(zone);
     let zone = Zone::open(place.path(), 2 * MIB).unwrap();
     assert_eq!(fs::read(zone.unzipped().join("kept")).unwrap(), b"kept");
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    assert_eq!(
-        table
-            .lines()
-            .filter(|line| line.contains("/secure "))
-            .count(),
-        1
+    let mounts = place.mounts();
+    assert!(
+        matches!(mounts.as_slice(), [line] if line.contains("size=2048k")),
+        "{mounts:?}"
     );
-    assert!(table.contains("size=2048k"), "the size of now");
 }
 
 #[test]
