@@ -1,7 +1,10 @@
-//! Drives the agent over a byte stream: the one file that knows `embedded_io`.
+//! Drives the agent over a byte stream: the one module that knows `embedded_io`.
 //!
 //! The agent is held for a step at a time, never while bytes come or go, so a slow peer delays nobody else. How long a peer
 //! may take is for the stream to say: its reads and writes fail when a deadline has passed.
+
+mod call;
+mod input;
 
 use embedded_io::{Read, Write};
 use heapless::string::StringView;
@@ -9,15 +12,17 @@ use heapless::string::StringView;
 use crate::agent::{
     Agent, Duty, Lease, MAX_ANSWER_BYTES, Note, Outcome, Peer, Plan, Refusal, Request, refuse,
 };
-use crate::http::MAX_HEAD_BYTES;
 use crate::http::Status;
 use crate::http::body::Body;
-use crate::http::emit::{self, CONTINUE, MAX_ANSWER_HEAD_BYTES, Verb};
-use crate::http::head::{After, AnswerHead, HeadError, Length, RequestHead};
-use crate::revocation::{MAX_MESSAGE_BYTES, NoticeForm, Verify};
+use crate::http::emit::{self, CONTINUE, MAX_ANSWER_HEAD_BYTES};
+use crate::http::head::{After, HeadError, Length, RequestHead};
+use crate::revocation::{NoticeForm, Verify};
 use crate::tpm::Tpm;
 use crate::wire::form::{FormError, UKeyForm, VKeyForm};
 use crate::wire::route::Route;
+
+pub use call::{Answer, Call, CallError, call};
+use input::{Input, Message};
 
 /// What surrounds the agent.
 pub trait Shell: Verify {
@@ -343,160 +348,3 @@ fn write_answer<C: Write>(
     io.write_all(body.as_bytes())?;
     io.flush()
 }
-
-/// Bytes that have come and aren't used yet.
-struct Input {
-    bytes: [u8; MAX_HEAD_BYTES],
-    filled: usize,
-}
-
-/// Room for a revocation notice.
-struct Message([u8; MAX_MESSAGE_BYTES]);
-
-impl Default for Message {
-    fn default() -> Self {
-        Self([0; MAX_MESSAGE_BYTES])
-    }
-}
-
-impl Default for Input {
-    fn default() -> Self {
-        Self {
-            bytes: [0; MAX_HEAD_BYTES],
-            filled: 0,
-        }
-    }
-}
-
-impl Input {
-    fn arrived(&self) -> &[u8] {
-        self.bytes.get(..self.filled).unwrap_or_default()
-    }
-
-    const fn is_full(&self) -> bool {
-        self.filled == MAX_HEAD_BYTES
-    }
-
-    /// Reads once more; `false` at the end of the stream.
-    fn fill<C: Read>(&mut self, io: &mut C) -> Result<bool, C::Error> {
-        let read = io.read(self.bytes.get_mut(self.filled..).unwrap_or_default())?;
-        self.filled = self.filled.saturating_add(read).min(MAX_HEAD_BYTES);
-        Ok(read > 0)
-    }
-
-    /// Forgets the first bytes.
-    fn consume(&mut self, bytes: usize) {
-        let from = bytes.min(self.filled);
-        self.bytes.copy_within(from..self.filled, 0);
-        self.filled = self.filled.saturating_sub(from);
-    }
-}
-
-/// What a server answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer<'b> {
-    /// The status code.
-    pub status: u16,
-    /// What becomes of the connection.
-    pub after: After,
-    /// The body.
-    pub body: &'b [u8],
-}
-
-/// Why a call has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CallError<E> {
-    /// The stream failed.
-    Io(E),
-    /// The server closed the connection before its answer was whole.
-    Cut,
-    /// The answer's head can't be read.
-    Head(HeadError),
-    /// The answer is larger than its buffer.
-    TooLarge,
-}
-
-/// A request of a client.
-#[derive(Clone, Copy, Debug)]
-pub struct Call<'a> {
-    /// How it asks.
-    pub verb: Verb,
-    /// What it asks.
-    pub path: &'a str,
-    /// Whom it asks, for the `Host` field.
-    pub host: &'a str,
-    /// What it sends; empty for nothing.
-    pub body: &'a str,
-}
-
-/// Sends a request and reads its answer, head and body, into `buffer`.
-///
-/// # Errors
-/// [`CallError`]; the connection can't be used any more.
-pub fn call<'b, C: Read + Write>(
-    io: &mut C,
-    call: &Call<'_>,
-    buffer: &'b mut [u8],
-) -> Result<Answer<'b>, CallError<C::Error>> {
-    let mut head = heapless::String::<MAX_REQUEST_HEAD_BYTES>::new();
-    emit::request_head(&mut head, call.verb, call.path, call.host, call.body.len())
-        .map_err(|_| CallError::TooLarge)?;
-    io.write_all(head.as_bytes()).map_err(CallError::Io)?;
-    io.write_all(call.body.as_bytes()).map_err(CallError::Io)?;
-    io.flush().map_err(CallError::Io)?;
-
-    let mut filled = 0usize;
-    let (head, start) = loop {
-        let arrived = buffer.get(..filled).unwrap_or_default();
-        if let Some(found) = AnswerHead::parse(arrived).map_err(CallError::Head)? {
-            break found;
-        }
-        if !read_more(io, buffer, &mut filled)? {
-            return Err(CallError::Cut);
-        }
-    };
-    let end = match head.length {
-        Length::Bytes(length) => {
-            let length = usize::try_from(length).map_err(|_| CallError::TooLarge)?;
-            let end = start.saturating_add(length);
-            while filled < end {
-                if !read_more(io, buffer, &mut filled)? {
-                    return Err(CallError::Cut);
-                }
-            }
-            end
-        }
-        Length::Unsaid => {
-            while read_more(io, buffer, &mut filled)? {}
-            filled
-        }
-    };
-    Ok(Answer {
-        status: head.status,
-        after: match head.length {
-            Length::Bytes(_) => head.after,
-            Length::Unsaid => After::Close,
-        },
-        body: buffer.get(start..end).ok_or(CallError::TooLarge)?,
-    })
-}
-
-/// Reads once more; `false` at the end of the stream.
-fn read_more<C: Read>(
-    io: &mut C,
-    buffer: &mut [u8],
-    filled: &mut usize,
-) -> Result<bool, CallError<C::Error>> {
-    match buffer.get_mut(*filled..) {
-        Some(room) if !room.is_empty() => {
-            let read = io.read(room).map_err(CallError::Io)?;
-            *filled = filled.saturating_add(read);
-            Ok(read > 0)
-        }
-        _ => Err(CallError::TooLarge),
-    }
-}
-
-/// Room for the head of a request: its path holds a uuid.
-const MAX_REQUEST_HEAD_BYTES: usize = 512;

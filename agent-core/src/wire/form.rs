@@ -1,13 +1,15 @@
 //! Bodies that are posted to the agent, read as they arrive: each known member once, of its kind, of its size.
 
+mod decoder;
+
 use core::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use sha2::{Digest, Sha256};
 
 use super::json::{Fields, JsonError, Kind, ObjectReader};
 use super::text::parse_hex;
+use decoder::Decoder;
 
 /// The longest ciphertext of a key half: RSA-4096.
 pub const MAX_CIPHERTEXT_BYTES: usize = 512;
@@ -344,64 +346,6 @@ fn decode_key(
         })?;
     bytes.truncate(length);
     Ok(bytes)
-}
-
-/// Decodes base64 that comes in pieces of any size, and hashes what it decodes.
-#[derive(Default)]
-struct Decoder {
-    /// The beginning of a group of four that hasn't come whole.
-    carry: heapless::Vec<u8, 4>,
-    length: usize,
-    padded: bool,
-    hash: Sha256,
-}
-
-impl Decoder {
-    fn feed(&mut self, text: &[u8], out: &mut [u8]) -> Result<(), FormError> {
-        let mut rest = text;
-        while let Some((byte, after)) = rest.split_first() {
-            let whole = rest.len().saturating_sub(rest.len() % 4);
-            if !self.carry.is_empty() || whole == 0 {
-                // Taken group by group, the carry never holds four.
-                let _ = self.carry.push(*byte);
-                rest = after;
-                if self.carry.is_full() {
-                    let group = core::mem::take(&mut self.carry);
-                    self.decode(&group, out)?;
-                }
-            } else {
-                let (groups, after) = rest.split_at_checked(whole).unwrap_or((rest, &[]));
-                self.decode(groups, out)?;
-                rest = after;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whole groups of four.
-    fn decode(&mut self, groups: &[u8], out: &mut [u8]) -> Result<(), FormError> {
-        let malformed = FormError::Base64 { name: PAYLOAD };
-        if self.padded {
-            return Err(malformed);
-        }
-        self.padded = groups.last() == Some(&b'=');
-        let room = out.get_mut(self.length..).unwrap_or_default();
-        let decoded = STANDARD.decode_slice(groups, room).map_err(|e| match e {
-            base64::DecodeSliceError::DecodeError(_) => malformed,
-            base64::DecodeSliceError::OutputSliceTooSmall => FormError::PayloadTooLarge,
-        })?;
-        self.hash.update(room.get(..decoded).unwrap_or_default());
-        self.length = self.length.saturating_add(decoded);
-        Ok(())
-    }
-
-    fn finish(self) -> Result<(usize, [u8; 32]), FormError> {
-        if self.carry.is_empty() {
-            Ok((self.length, self.hash.finalize().into()))
-        } else {
-            Err(FormError::Base64 { name: PAYLOAD })
-        }
-    }
 }
 
 const ENCRYPTED_KEY: &str = "encrypted_key";

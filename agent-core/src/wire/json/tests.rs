@@ -1,3 +1,5 @@
+use core::fmt::Write;
+
 use super::*;
 
 /// Writes down what it receives, as `name=text;` or `name:kind;`.
