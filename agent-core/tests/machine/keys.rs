@@ -1,8 +1,11 @@
 //! Halves, payloads and key checks, as they come over the wire in every order.
 
 use crate::bench::{Bench, Delivery, MAX_SEALED, UUID, post};
-use agent_core::agent::{Note, Peer};
+use agent_core::agent::{MAX_ANSWER_BYTES, Note, Peer, Plan, Request};
 use agent_core::drive::{Served, Shell};
+use agent_core::http::Status;
+use agent_core::http::head::RequestHead;
+use agent_core::wire::form::UKeyForm;
 
 /// A delivery that must work, whatever came before it.
 #[track_caller]
@@ -183,16 +186,41 @@ fn a_second_upload_at_once_is_refused() {
     let delivery = Delivery::new(1);
     let head = "POST /v2.6/keys/ukey HTTP/1.1\r\nContent-Length: 9\r\n\r\n";
     let plan = bench.with_agent(|agent, _| {
-        let (head, _) = agent_core::http::head::RequestHead::parse(head.as_bytes())
-            .unwrap()
-            .unwrap();
+        let (head, _) = RequestHead::parse(head.as_bytes()).unwrap().unwrap();
         agent.plan(&head, Peer::Tenant)
     });
-    let agent_core::agent::Plan::UKey(lease) = plan else {
+    let Plan::UKey(lease) = plan else {
         panic!("{plan:?}")
     };
     assert_eq!(bench.ukey(&delivery).status, 500);
     bench.with_agent(|agent, _| agent.give_up(lease));
+    next_good_add_works(&bench);
+}
+
+#[test]
+fn an_upload_that_ends_while_an_older_payload_is_opened_is_refused() {
+    let bench = Bench::new();
+    let (one, two) = (Delivery::new(1), Delivery::new(2));
+    bench.ukey(&one);
+    let body = bench.ukey_body(&two);
+    let head = post("/v2.6/keys/ukey", &body).replace(&body, "");
+    let plan = bench.with_agent(|agent, _| {
+        let (head, _) = RequestHead::parse(head.as_bytes()).unwrap().unwrap();
+        agent.plan(&head, Peer::Tenant)
+    });
+    let Plan::UKey(lease) = plan else {
+        panic!("{plan:?}")
+    };
+    let mut form = UKeyForm::new(bench.vault(lease.vault_bytes()).unwrap());
+    form.feed(body.as_bytes()).unwrap();
+    bench.vkey(&one);
+    let mut answer = heapless::String::<MAX_ANSWER_BYTES>::new();
+    let request = Request::UKey(lease, form.finish().unwrap());
+    let outcome = bench.with_agent(|agent, tpm| agent.finish(request, tpm, &bench, &mut answer));
+    assert_eq!(outcome.status, Status::InternalError);
+    assert!(bench.verifies(&one));
+    assert_eq!(bench.stage(), "opened");
+    bench.work();
     next_good_add_works(&bench);
 }
 
