@@ -1,0 +1,245 @@
+//! Where secrets must never be found, searched for with canaries.
+
+use std::fs;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hw_tests::Result;
+use hw_tests::bus::code;
+use hw_tests::node::Node;
+use hw_tests::payload::{self, SECRET};
+use hw_tests::servers::Verifier;
+use hw_tests::site::story;
+use hw_tests::swtpm::Swtpm;
+use hw_tests::tenant::Tenant;
+
+#[test]
+fn no_secret_in_logs_db_or_core() {
+    for level in ["error", "warn", "info", "debug", "trace"] {
+        story(|site| {
+            let mut verifier = Verifier::start_with(site, &["--log-level", level])?;
+            let node = Node::boot_with(&verifier, Swtpm::fresh(site)?, &["--log-level", level])?;
+            let tenant = Tenant::beside(&verifier)?;
+            let work = tenant.work();
+            let package = hw_tests::byhand::Package::of(&payload::archive(&[(
+                "secret",
+                SECRET.as_bytes(),
+            )])?)?;
+            package.write(&work)?;
+            let keys = fs::read_to_string(work.join("key"))?;
+            tenant.does(&["-t", &node.ip(), "-k", "key", "-p", "payload"])?;
+            assert_eq!(fs::read(node.unzipped("secret"))?, SECRET.as_bytes());
+
+            let needles = needles(&keys)?;
+            for log in site.logs() {
+                assert_clean(&needles, log.text().as_bytes(), log.name());
+            }
+            let uuid = node.uuid()?;
+            let record = verifier.client()?.get(&format!("/v2.6/agents/{uuid}"))?;
+            assert_clean(&needles, record.body.as_bytes(), "the verifier's record");
+            // With the node's tmpfs out of sight, its disk; and the verifier's, while it runs and after a crash.
+            for path in files(&node.machine().keylime())?
+                .iter()
+                .chain(&files(&verifier.machine().keylime())?)
+            {
+                assert_clean(&needles, &fs::read(path)?, &path.display().to_string());
+            }
+            verifier.kill()?;
+            for path in files(&verifier.machine().keylime())? {
+                assert_clean(&needles, &fs::read(&path)?, &path.display().to_string());
+            }
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn revocation_key_is_not_in_the_database() {
+    story(|site| {
+        let mut verifier = Verifier::start(site)?;
+        let node = Node::boot(&verifier, Swtpm::fresh(site)?)?;
+        let tenant = Tenant::beside(&verifier)?;
+        payload::documented(&tenant.work().join("payload"))?;
+        tenant.does(&["-t", &node.ip(), "--cert", "myca", "--include", "payload"])?;
+        let record = verifier
+            .client()?
+            .get(&format!("/v2.6/agents/{}", node.uuid()?))?;
+        assert!(!record.body.contains("PRIVATE KEY"), "{}", record.body);
+        verifier.stop()?;
+        for path in files(&verifier.machine().keylime())? {
+            let is_database = path.to_string_lossy().contains("sqlite");
+            let leaks = find(&fs::read(&path)?, b"PRIVATE KEY");
+            assert!(!is_database || !leaks, "{}", path.display());
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn key_is_wiped_from_the_agents_memory() {
+    story(|site| {
+        let verifier = Verifier::start(site)?;
+        let node = Node::boot(&verifier, Swtpm::fresh(site)?)?;
+        let tenant = Tenant::beside(&verifier)?;
+        // A secret that deflate can't hide and that is nowhere else.
+        let secret = hw_tests::byhand::random::<4096>()?;
+        fs::write(tenant.work().join("secret.bin"), secret)?;
+        tenant.does(&["-t", &node.ip(), "-f", "secret.bin"])?;
+        let pid = node.program()?.pid();
+        for at in [0, 1024, 4096 - 64] {
+            assert!(
+                !memory_has(pid, &secret[at..at + 64])?,
+                "bytes {at} and on of the payload are in memory"
+            );
+        }
+        // The search finds what is there: the agent's own name.
+        assert!(memory_has(pid, b"keyhalf-agent")?);
+        Ok(())
+    });
+}
+
+#[test]
+fn agent_leaves_no_core_dump() {
+    story(|site| {
+        let verifier = Verifier::start(site)?;
+        let node = Node::boot(&verifier, Swtpm::fresh(site)?)?;
+        let limits = fs::read_to_string(format!("/proc/{}/limits", node.program()?.pid()))?;
+        let core = limits
+            .lines()
+            .find(|line| line.starts_with("Max core file size"))
+            .ok_or("no limit")?;
+        let numbers: Vec<_> = core.split_whitespace().skip(4).take(2).collect();
+        assert_eq!(numbers, ["0", "0"], "{core}");
+        Ok(())
+    });
+}
+
+#[test]
+fn transport_key_stays_in_tpm() {
+    story(|site| {
+        let verifier = Verifier::start(site)?;
+        let node = Node::boot(&verifier, Swtpm::fresh(site)?)?;
+        let tenant = Tenant::beside(&verifier)?;
+        payload::documented(&tenant.work().join("payload"))?;
+        tenant.does(&["-t", &node.ip(), "--cert", "myca", "--include", "payload"])?;
+        // Both halves were opened by the TPM, and nothing on the node's disk is a private key.
+        assert!(node.tpm().tally().count(code::RSA_DECRYPT) >= 2);
+        for path in files(&node.machine().keylime())? {
+            assert!(
+                !find(&fs::read(&path)?, b"PRIVATE KEY"),
+                "{}",
+                path.display()
+            );
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn private_files_are_private() {
+    use std::os::unix::fs::PermissionsExt;
+    story(|site| {
+        let verifier = Verifier::start(site)?;
+        let node = Node::boot(&verifier, Swtpm::fresh(site)?)?;
+        let tenant = Tenant::beside(&verifier)?;
+        payload::documented(&tenant.work().join("payload"))?;
+        tenant.does(&["-t", &node.ip(), "--cert", "myca", "--include", "payload"])?;
+        let mut seen = 0;
+        for path in files(&verifier.machine().keylime())?
+            .into_iter()
+            .chain(files(&tenant.work().join("myca"))?)
+        {
+            if find(&fs::read(&path)?, b"PRIVATE KEY") || path.ends_with("at_rest.key") {
+                let mode = fs::metadata(&path)?.permissions().mode();
+                assert_eq!(mode & 0o077, 0, "{}: {mode:o}", path.display());
+                seen += 1;
+            }
+        }
+        assert!(seen >= 4, "found only {seen} private files");
+        Ok(())
+    });
+}
+
+/// The payload's secret and the three keys, each as raw bytes, hex and base64.
+fn needles(keyfile: &str) -> Result<Vec<Vec<u8>>> {
+    let mut needles = vec![
+        SECRET.as_bytes().to_vec(),
+        BASE64.encode(SECRET).into_bytes(),
+    ];
+    for line in keyfile.lines() {
+        let raw = BASE64.decode(line)?;
+        let hex: String = raw.iter().map(|byte| format!("{byte:02x}")).collect();
+        let list: Vec<String> = raw.iter().map(u8::to_string).collect();
+        needles.extend([
+            line.as_bytes().to_vec(),
+            hex.to_uppercase().into_bytes(),
+            hex.into_bytes(),
+        ]);
+        // As `Debug` prints a slice.
+        needles.extend([list.join(", ").into_bytes(), raw]);
+    }
+    Ok(needles)
+}
+
+fn assert_clean(needles: &[Vec<u8>], text: &[u8], place: &str) {
+    for (number, needle) in needles.iter().enumerate() {
+        assert!(!find(text, needle), "secret {number} is in {place}");
+    }
+}
+
+fn find(text: &[u8], what: &[u8]) -> bool {
+    let Some(&first) = what.first() else {
+        return false;
+    };
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|&byte| byte == first) {
+        if rest[at..].starts_with(what) {
+            return true;
+        }
+        rest = &rest[at + 1..];
+    }
+    false
+}
+
+/// All regular files below `dir`.
+fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(files(&path)?);
+        } else if path.is_file() {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// Searches the private, writable memory of a process.
+fn memory_has(pid: u32, what: &[u8]) -> Result<bool> {
+    let mut memory = fs::File::open(format!("/proc/{pid}/mem"))?;
+    for line in fs::read_to_string(format!("/proc/{pid}/maps"))?.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(range), Some(rights)) = (words.next(), words.next()) else {
+            continue;
+        };
+        if !rights.starts_with("rw") {
+            continue;
+        }
+        let (start, end) = range.split_once('-').ok_or("no range")?;
+        let (start, end) = (
+            u64::from_str_radix(start, 16)?,
+            u64::from_str_radix(end, 16)?,
+        );
+        let mut piece = Vec::new();
+        memory.seek(SeekFrom::Start(start))?;
+        // A guard page can't be read: what comes before it counts.
+        let _guard = (&mut memory).take(end - start).read_to_end(&mut piece);
+        if find(&piece, what) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
