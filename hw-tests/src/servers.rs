@@ -46,12 +46,20 @@ impl<'site> Verifier<'site> {
     /// # Errors
     /// It doesn't start.
     pub fn start_with(site: &'site Site, options: &[&str]) -> Result<Self> {
+        Self::start_at(site, fresh_address(), options)
+    }
+
+    /// As [`Verifier::start_with`], at an address of one's choice.
+    ///
+    /// # Errors
+    /// It doesn't start.
+    pub fn start_at(site: &'site Site, address: Ipv4Addr, options: &[&str]) -> Result<Self> {
         let machine = Machine::new(site, "operator")?;
         let options = options.iter().map(|&option| option.to_owned()).collect();
         let mut verifier = Self {
             site,
             machine,
-            address: fresh_address(),
+            address,
             options,
             running: None,
         };
