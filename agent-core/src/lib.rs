@@ -1,7 +1,11 @@
 //! What the keyhalf agent decides: Keylime's wire, halves of keys, sealed payloads.
 //!
 //! The crate has no allocator, no socket, no clock and no unsafe code: bytes, time and a [`tpm::Tpm`] go in, a reply and a
-//! duty come out. Modules import downward only: `drive -> agent -> {http, payload, revocation, tpm} -> {wire, secret}`.
+//! duty come out. [`drive::serve_one`] is the way in for a program, [`agent::Agent`] for a test. Modules import downward only: `drive -> agent -> {http, payload, revocation, tpm} -> {wire, secret}`.
+//!
+//! | feature | what it adds |
+//! | --- | --- |
+//! | `fake-tpm` | a [`tpm::Tpm`] in memory, for tests; never in a product |
 #![no_std]
 #![forbid(unsafe_code)]
 // Input is hostile: a panic here would be someone else's switch.

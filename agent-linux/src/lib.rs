@@ -1,4 +1,13 @@
-//! The keyhalf agent on Linux.
+//! The keyhalf agent on Linux: agent-core decides, this crate gives it a TPM, a network, memory, files and processes.
+//!
+//! | modules | what they do |
+//! | --- | --- |
+//! | [`config`], [`log`] | what the operator says, and is told |
+//! | [`tpm`], [`identity`], [`register`] | who this node is, and how the registrar learns it |
+//! | [`net`] | sockets, TLS, deadlines |
+//! | [`node`], [`worker`] | the agent under its lock; the work that it hands over |
+//! | [`memory`], [`landing`], [`script`], [`notifier`] | where a payload lives, lands, runs, and whom it trusts |
+//! | [`run`] | all of it together, from start to stop |
 
 pub mod config;
 pub mod identity;

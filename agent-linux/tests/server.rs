@@ -220,25 +220,35 @@ const USUAL: Deadlines = Deadlines {
 #[test]
 fn every_route_by_every_credential() {
     let world = World::new(USUAL);
-    let paths = [
-        "/version",
-        "/v2.6/agent/info",
-        "/v2.6/quotes/identity?nonce=a",
-        "/v2.6/payload/outcome",
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\n\r\n");
+    let post = |path: &str| format!("POST {path} HTTP/1.1\r\nContent-Length: 2\r\n\r\n{{}}");
+    let requests = [
+        (get("/version"), "200"),
+        (get("/v2.6/agent/info"), "200"),
+        (get("/v2.6/quotes/identity?nonce=a"), "200"),
+        (
+            get("/v2.6/quotes/integrity?nonce=a&mask=0&partial=0"),
+            "200",
+        ),
+        (get("/v2.6/keys/pubkey"), "200"),
+        (get("/v2.6/keys/verify?challenge=a"), "400"),
+        (get("/v2.6/payload/outcome"), "200"),
+        (post("/v2.6/keys/ukey"), "400"),
+        (post("/v2.6/keys/vkey"), "400"),
+        (post("/v2.6/notifications/revocation"), "400"),
     ];
-    for path in paths {
-        assert!(
-            world
-                .get(Some("client"), path)
-                .unwrap()
-                .starts_with("HTTP/1.1 200 OK\r\n"),
-            "{path}"
-        );
+    for (request, status) in &requests {
+        let answer = ask(&mut world.connect(Some("client")), request).unwrap();
+        assert_eq!(&answer[9..12], *status, "{request}");
         for wrong in [None, Some("stranger")] {
-            assert!(world.get(wrong, path).is_err(), "{path} by {wrong:?}");
+            let answer = ask(&mut world.connect(wrong), request);
+            assert!(answer.is_err(), "{request} by {wrong:?}");
         }
+        assert!(
+            ask(&mut world.socket(), request).is_err(),
+            "{request} without TLS"
+        );
     }
-    assert!(ask(&mut world.socket(), "GET /version HTTP/1.1\r\n\r\n").is_err());
 }
 
 #[test]

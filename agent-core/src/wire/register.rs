@@ -58,7 +58,6 @@ impl Registration<'_> {
 }
 
 /// The body of `PUT /v2.x/agents/{uuid}`: proof that the TPM opened the credential.
-#[derive(Clone, Debug)]
 pub struct Activation {
     auth_tag: [u8; 48],
 }
