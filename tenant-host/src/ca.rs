@@ -4,7 +4,6 @@
 //! is all of it or nothing. No file is ever deleted, and none is replaced but the ones this module made.
 
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use rcgen::{Issuer, KeyPair, PKCS_ECDSA_P256_SHA256};
@@ -17,9 +16,11 @@ use agent_core::wire::text::Uuid;
 
 mod create;
 mod crl;
+mod fault;
 mod issue;
 mod keyfile;
 
+pub use fault::CaError;
 pub use keyfile::Passphrase;
 
 /// Names of the files in a CA directory; Keylime's where Keylime has them.
@@ -57,135 +58,6 @@ pub(crate) mod names {
 
 /// A node's certificate that has less than this left is issued anew.
 const LEAF_RENEW_BEFORE_END: Duration = Duration::days(30);
-
-/// Why a CA directory can't be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CaError {
-    /// A file couldn't be read or written.
-    #[error("can't {action} {}: {source}", path.display())]
-    Io {
-        /// What was tried, as a verb.
-        action: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// The reason.
-        source: io::Error,
-    },
-    /// Some files of a CA are there, but not its certificate.
-    #[error(
-        "{} holds {found:?} but no cacert.crt: half a certificate authority. Nothing was changed. Restore the missing files from a copy, or give --cert another directory",
-        directory.display()
-    )]
-    Half {
-        /// The directory.
-        directory: PathBuf,
-        /// The files that are there.
-        found: Vec<&'static str>,
-    },
-    /// The certificate is there, its key or another part isn't.
-    #[error(
-        "{} has a cacert.crt but no {missing}: this tenant didn't make it, or it lost a file. Nothing was changed. Restore the file from a copy, or give --cert another directory",
-        directory.display()
-    )]
-    Incomplete {
-        /// The directory.
-        directory: PathBuf,
-        /// The first file that is missing.
-        missing: &'static str,
-    },
-    /// Keylime's own CA, whose keys are in a format that isn't read here.
-    #[error(
-        "{} was made by Keylime (its keys are in private.yml, which this tenant doesn't read). Nothing was changed. Give --cert another directory: nodes take certificates of both authorities side by side",
-        directory.display()
-    )]
-    Keylime {
-        /// The directory.
-        directory: PathBuf,
-    },
-    /// A private key can't be used.
-    #[error("the private key {} {problem}", path.display())]
-    Key {
-        /// The key's file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
-    /// The key is encrypted and no passphrase was given.
-    #[error(
-        "the private key {} is encrypted: give --ca-passphrase-file FILE, or set KEYHALF_CA_PASSPHRASE",
-        path.display()
-    )]
-    PassphraseNeeded {
-        /// The key's file.
-        path: PathBuf,
-    },
-    /// The passphrase doesn't open the key.
-    #[error("the passphrase doesn't open the private key {}", path.display())]
-    PassphraseWrong {
-        /// The key's file.
-        path: PathBuf,
-    },
-    /// A certificate can't be read, or isn't of the key beside it.
-    #[error("the certificate {} {problem}", path.display())]
-    Certificate {
-        /// The certificate's file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
-    /// The revocation list can't be read or signed.
-    #[error("the revocation list {} is damaged: restore it from a copy", path.display())]
-    Crl {
-        /// The list's file.
-        path: PathBuf,
-    },
-    /// The file of serial numbers doesn't hold a number.
-    #[error("{} doesn't hold the next serial number: restore it from a copy", path.display())]
-    Serial {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The agent's identifier is the name of a key of the CA itself.
-    #[error("an agent can't be called {uuid:?}: its files would be the authority's own")]
-    ReservedName {
-        /// The identifier.
-        uuid: String,
-    },
-    /// Making a key or a certificate failed.
-    #[error("can't make a key or certificate: {0}")]
-    Issue(String),
-}
-
-impl CaError {
-    fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io {
-            action,
-            path: path.to_owned(),
-            source,
-        }
-    }
-
-    fn key(path: &Path, problem: &'static str) -> Self {
-        Self::Key {
-            path: path.to_owned(),
-            problem,
-        }
-    }
-
-    fn certificate(path: &Path, problem: &'static str) -> Self {
-        Self::Certificate {
-            path: path.to_owned(),
-            problem,
-        }
-    }
-}
-
-impl From<rcgen::Error> for CaError {
-    fn from(error: rcgen::Error) -> Self {
-        Self::Issue(error.to_string())
-    }
-}
 
 /// An open CA directory, locked against a second tenant until it is dropped.
 pub struct CaDirectory {

@@ -9,6 +9,7 @@ use clap::Parser as _;
 mod args;
 mod argv;
 mod settings;
+mod sources;
 
 pub use args::{Arguments, Command, PayloadSource};
 pub use settings::{Settings, SettingsError};

@@ -3,23 +3,31 @@
 //! The servers are spoken to in version 2.6; the agent in the newest version that both know.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use agent_core::wire::route::ApiVersion;
 use agent_core::wire::text::Uuid;
 use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use verifier_host::envelope::{CURRENT_VERSION, Envelope};
 use verifier_host::link::{Answer, Endpoint, Limits, Link, LinkError, Method};
 
-use crate::delivery::VerifierView;
 use crate::error::is_timeout;
 
 mod agent;
 mod records;
+mod registrar;
+mod verifier;
 
 pub use agent::{Agent, AgentInfo, IdentityQuote};
 pub use records::{Enrolment, RegistrarRecord};
+pub use registrar::Registrar;
+pub use verifier::{Deleted, Enrolled, Verifier};
+
+/// How long a busy peer is waited for, with pauses that double up.
+const PATIENCE: Duration = Duration::from_secs(10);
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Who is talked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +183,28 @@ impl Caller {
         self.send(Method::GET, path, None).await
     }
 
+    /// Sends to a peer that may be busy for a moment: as long as it says so, and no longer than [`PATIENCE`], it is asked again.
+    ///
+    /// Only for requests that do no harm when they come twice.
+    async fn send_patiently(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<bytes::Bytes>,
+    ) -> Result<Answer, ClientError> {
+        let start = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let answer = self.send(method.clone(), path, body.clone()).await?;
+            let busy = matches!(answer.status, 408 | 429 | 500 | 503 | 504);
+            if !busy || start.elapsed() + pause > PATIENCE {
+                return Ok(answer);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+    }
+
     /// The answer's `results`, of which nothing is used unless the status is 200.
     fn results<T: DeserializeOwned>(
         &self,
@@ -203,239 +233,6 @@ impl Caller {
 
 fn path_of(uuid: &Uuid) -> String {
     format!("/v{CURRENT_VERSION}/agents/{uuid}")
-}
-
-/// The registrar.
-pub struct Registrar(Caller);
-
-impl Registrar {
-    /// The registrar at this place; not connected yet.
-    #[must_use]
-    pub fn new(endpoint: Endpoint, tls: Arc<ClientConfig>, limits: Limits) -> Self {
-        Self(Caller::new(Peer::Registrar, endpoint, tls, limits))
-    }
-
-    /// The record of a node that has registered, if there is one.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn record(&mut self, uuid: &Uuid) -> Result<Option<RegistrarRecord>, ClientError> {
-        let answer = self.0.get(&path_of(uuid)).await?;
-        if answer.status == 404 {
-            return Ok(None);
-        }
-        self.0.results("show a node", &answer).map(Some)
-    }
-
-    /// The identifiers of all nodes that have registered.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn list(&mut self) -> Result<Vec<String>, ClientError> {
-        #[derive(serde::Deserialize)]
-        struct List {
-            uuids: Vec<String>,
-        }
-        let answer = self.0.get(&format!("/v{CURRENT_VERSION}/agents/")).await?;
-        Ok(self.0.results::<List>("list its nodes", &answer)?.uuids)
-    }
-
-    /// Deletes a node's record. False if there is none.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn delete(&mut self, uuid: &Uuid) -> Result<bool, ClientError> {
-        let answer = self.0.send(Method::DELETE, &path_of(uuid), None).await?;
-        match answer.status {
-            200 => Ok(true),
-            404 => Ok(false),
-            _ => Err(self.0.refused("delete a node", &answer)),
-        }
-    }
-}
-
-/// The verifier.
-pub struct Verifier(Caller);
-
-/// What the verifier said to a new node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Enrolled {
-    /// It is attested from now on.
-    New,
-    /// It is there already; nothing changed.
-    Exists,
-}
-
-/// What the verifier said to a deletion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deleted {
-    /// It is gone.
-    Gone,
-    /// It will be gone soon.
-    Going,
-    /// There was none.
-    Absent,
-}
-
-impl Verifier {
-    /// The verifier at this place; not connected yet.
-    #[must_use]
-    pub fn new(endpoint: Endpoint, tls: Arc<ClientConfig>, limits: Limits) -> Self {
-        Self(Caller::new(Peer::Verifier, endpoint, tls, limits))
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub fn endpoint(&self) -> &Endpoint {
-        self.0.link.peer()
-    }
-
-    /// Its view of a node, if it has it.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn view(&mut self, uuid: &Uuid) -> Result<Option<VerifierView>, ClientError> {
-        self.show(uuid).await
-    }
-
-    /// All that it tells of a node, if it has it. A `v`, which Keylime's verifier tells, is taken out.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn details(&mut self, uuid: &Uuid) -> Result<Option<Value>, ClientError> {
-        let mut details: Option<Value> = self.show(uuid).await?;
-        details.as_mut().map(without_v);
-        Ok(details)
-    }
-
-    async fn show<T: DeserializeOwned>(&mut self, uuid: &Uuid) -> Result<Option<T>, ClientError> {
-        let answer = self.0.get(&path_of(uuid)).await?;
-        if answer.status == 404 {
-            return Ok(None);
-        }
-        self.0.results("show a node", &answer).map(Some)
-    }
-
-    /// The identifiers of its nodes, or of those of one verifier of several.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn list(&mut self, verifier_id: Option<&str>) -> Result<Vec<String>, ClientError> {
-        #[derive(serde::Deserialize)]
-        struct List {
-            uuids: Vec<Vec<String>>,
-        }
-        let query =
-            verifier_id.map_or_else(String::new, |id| format!("?verifier={}", query_text(id)));
-        let answer = self
-            .0
-            .get(&format!("/v{CURRENT_VERSION}/agents/{query}"))
-            .await?;
-        Ok(self
-            .0
-            .results::<List>("list its nodes", &answer)?
-            .uuids
-            .into_iter()
-            .flatten()
-            .collect())
-    }
-
-    /// All that it tells of all its nodes, by identifier.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn bulk(&mut self, verifier_id: Option<&str>) -> Result<Value, ClientError> {
-        let id = query_text(verifier_id.unwrap_or_default());
-        let answer = self
-            .0
-            .get(&format!(
-                "/v{CURRENT_VERSION}/agents/?bulk=true&verifier={id}"
-            ))
-            .await?;
-        let mut all: Value = self.0.results("show its nodes", &answer)?;
-        if let Some(nodes) = all.as_object_mut() {
-            nodes.values_mut().for_each(without_v);
-        }
-        Ok(all)
-    }
-
-    /// Gives it a node to attest, with V for when it has passed.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn enrol(
-        &mut self,
-        uuid: &Uuid,
-        enrolment: &Enrolment<'_>,
-    ) -> Result<Enrolled, ClientError> {
-        let body = enrolment.to_body().map_err(|source| {
-            ClientError::link(
-                Peer::Verifier,
-                LinkError::Request {
-                    peer: self.endpoint().clone(),
-                    path: path_of(uuid),
-                    source: source.into(),
-                },
-            )
-        })?;
-        let answer = self
-            .0
-            .send(Method::POST, &path_of(uuid), Some(body))
-            .await?;
-        match answer.status {
-            200 => Ok(Enrolled::New),
-            409 => Ok(Enrolled::Exists),
-            _ => Err(self.0.refused("take the node", &answer)),
-        }
-    }
-
-    /// Takes a node from it.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn delete(&mut self, uuid: &Uuid) -> Result<Deleted, ClientError> {
-        let answer = self.0.send(Method::DELETE, &path_of(uuid), None).await?;
-        match answer.status {
-            200 => Ok(Deleted::Gone),
-            202 => Ok(Deleted::Going),
-            404 => Ok(Deleted::Absent),
-            _ => Err(self.0.refused("delete a node", &answer)),
-        }
-    }
-
-    /// Lets it attest a node again that it had given up.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn reactivate(&mut self, uuid: &Uuid) -> Result<(), ClientError> {
-        let path = format!("{}/reactivate", path_of(uuid));
-        let answer = self.0.send(Method::PUT, &path, None).await?;
-        if answer.status == 200 {
-            Ok(())
-        } else {
-            Err(self.0.refused("reactivate a node", &answer))
-        }
-    }
-}
-
-/// Keylime's verifier shows V to administrators; nobody needs to see it here.
-fn without_v(details: &mut Value) {
-    if let Some(fields) = details.as_object_mut() {
-        fields.remove("v");
-    }
-}
-
-/// A text as part of a query: everything but letters, digits and `-._~` is written in hexadecimal.
-///
-/// Source: RFC 3986, section 2.
-fn query_text(text: &str) -> String {
-    let encode = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-            char::from(byte).to_string()
-        }
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().map(encode).collect()
 }
 
 /// The newest version that both speak.

@@ -16,8 +16,10 @@ use crate::report::{Output, Report};
 mod add;
 mod agree;
 mod deliver;
+mod greet;
 mod manage;
 mod payload;
+mod policy;
 mod status;
 
 /// How long it may take to connect.
@@ -70,7 +72,11 @@ impl<'a> Context<'a> {
         output: &'a Output,
     ) -> Result<Self, Failure> {
         let credentials = Credentials::read(&settings.client_cert, &settings.client_key)?;
-        let trust = ServerTrust::Ca(read_certificates(&settings.server_ca)?);
+        let mut cas = Vec::new();
+        for path in &settings.server_cas {
+            cas.extend(read_certificates(path)?);
+        }
+        let trust = ServerTrust::Ca(cas);
         let tls = client_config(&trust, Some(&credentials))?;
         let limits = Limits {
             connect: CONNECT_LIMIT.min(settings.request_timeout),

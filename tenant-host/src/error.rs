@@ -146,6 +146,14 @@ pub enum Failure {
         /// How long was waited.
         seconds: u64,
     },
+    /// An update that failed after the older record was deleted.
+    #[error(
+        "{source}. The node's older record at the verifier is deleted already: `-c add` starts anew"
+    )]
+    AfterRemoval {
+        /// What failed.
+        source: Box<Failure>,
+    },
     /// The thread that seals ended early.
     #[error("sealing the payload was interrupted")]
     Interrupted,
@@ -186,6 +194,7 @@ impl Failure {
             | Self::Transport(_) => Exit::Untrusted,
             Self::Exists { .. } | Self::Unknown { .. } | Self::Ambiguous(_) => Exit::Conflict,
             Self::NotGone { .. } => Exit::Timeout,
+            Self::AfterRemoval { source } => source.exit(),
             Self::Interrupted | Self::Random | Self::Output(_) => Exit::Other,
         }
     }

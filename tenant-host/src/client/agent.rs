@@ -114,10 +114,8 @@ impl Agent {
     /// # Errors
     /// [`ClientError`].
     pub async fn identity(&mut self, nonce: &str) -> Result<IdentityQuote, ClientError> {
-        let answer = self
-            .caller
-            .get(&self.path(&format!("quotes/identity?nonce={nonce}")))
-            .await?;
+        let path = self.path(&format!("quotes/identity?nonce={nonce}"));
+        let answer = self.caller.send_patiently(Method::GET, &path, None).await?;
         self.caller.results("quote its identity", &answer)
     }
 
@@ -142,13 +140,11 @@ impl Agent {
         body.push_str("\",\"payload\":\"");
         BASE64.encode_string(sealed.bytes(), &mut body);
         body.push_str("\"}");
+        let path = self.path("keys/ukey");
+        let body = Some(Bytes::from(body));
         let answer = self
             .caller
-            .send(
-                Method::POST,
-                &self.path("keys/ukey"),
-                Some(Bytes::from(body)),
-            )
+            .send_patiently(Method::POST, &path, body)
             .await?;
         if answer.status == 200 {
             Ok(())

@@ -58,8 +58,8 @@ pub(super) async fn deliver(
                 manage::delete_and_wait(verifier, course.uuid, course.plan.limit).await?;
                 Event::Removed
             }
-            Step::SendHalf => send_half(&course, &mut agent).await?,
-            Step::Enrol => enrol(&course, verifier).await?,
+            Step::SendHalf => after_removal(&course, send_half(&course, &mut agent).await)?,
+            Step::Enrol => after_removal(&course, enrol(&course, verifier).await)?,
             Step::AskVerifier => event(verifier.view(course.uuid).await, Event::Verifier),
             Step::AskProof => ask_proof(&course, &mut agent).await?,
             Step::AskOutcome => event(agent.outcome(&digest).await, |outcome| {
@@ -71,6 +71,19 @@ pub(super) async fn deliver(
     }
     drop(progress);
     Ok(report(&course, &delivery, &digest))
+}
+
+/// Says with an error that the older record is gone, if it is.
+fn after_removal(course: &Course<'_>, result: Result<Event, Failure>) -> Result<Event, Failure> {
+    result.map_err(|source| {
+        if course.plan.replace {
+            Failure::AfterRemoval {
+                source: Box::new(source),
+            }
+        } else {
+            source
+        }
+    })
 }
 
 /// What came of a question: an answer, an absence that may pass, or an end.
@@ -180,53 +193,39 @@ fn report(course: &Course<'_>, delivery: &Delivery, digest: &str) -> Report {
 
 /// How it ended: exit code, a word for programs, a sentence for people.
 fn in_words(uuid: &str, delivery: &Delivery) -> (Exit, &'static str, String) {
-    let passed = delivery.has_passed();
-    match delivery.verdict() {
+    let (exit, word, text) = match delivery.verdict() {
         Some(Verdict::Attested) => (
             Exit::Done,
             "attested",
-            format!("{uuid} has passed and is under attestation; no payload was to be delivered"),
+            "has passed and is under attestation; no payload was to be delivered".to_owned(),
         ),
         Some(Verdict::Finished(None)) => (
             Exit::Done,
             "finished",
-            format!("{uuid} has passed, the payload is in place; it has no script"),
+            "has passed, the payload is in place; it has no script".to_owned(),
         ),
         Some(Verdict::Finished(Some(script))) => {
             let text = format!(
-                "{uuid} has passed, the payload is in place, its script ended: {}",
+                "has passed, the payload is in place, its script ended: {}",
                 ended(script)
             );
             (Exit::Done, "finished", text)
         }
-        Some(Verdict::Delivered) => {
-            let text = format!(
-                "{uuid} has passed, the payload is delivered; this agent doesn't report its script"
-            );
-            (Exit::Done, "delivered", text)
-        }
+        Some(Verdict::Delivered) => (
+            Exit::Done,
+            "delivered",
+            "has passed, the payload is delivered; this agent doesn't report its script".to_owned(),
+        ),
         Some(Verdict::ScriptFailed(script)) => {
-            let mut text = format!(
-                "{uuid} has the payload, but its script failed: {}.",
-                ended(script)
-            );
-            if let Some(tail) = script
-                .output_tail
-                .as_deref()
-                .map(str::trim_end)
-                .filter(|tail| !tail.is_empty())
-            {
-                text.push_str(&format!(" It printed at the end:\n{tail}\n"));
-            }
-            (Exit::Script, "script_failed", text)
+            (Exit::Script, "script_failed", script_failure(script))
         }
         Some(Verdict::PayloadFailed(reason)) => (
             Exit::Payload,
             "payload_failed",
-            format!("{uuid} has passed, but couldn't use the payload: {reason}."),
+            format!("has passed, but couldn't use the payload: {reason}."),
         ),
         Some(Verdict::Refused(view)) => {
-            let key = if passed {
+            let key = if delivery.has_passed() {
                 ""
             } else {
                 " It got no key, nothing was decrypted."
@@ -234,30 +233,40 @@ fn in_words(uuid: &str, delivery: &Delivery) -> (Exit, &'static str, String) {
             (
                 Exit::Refused,
                 "refused",
-                format!("the verifier refused {uuid}: {}.{key}", view.why_refused()),
+                format!("was refused by the verifier: {}.{key}", view.why_refused()),
             )
         }
         Some(Verdict::Vanished) => (
             Exit::Conflict,
             "vanished",
-            format!("somebody deleted {uuid} from the verifier before its payload was in place."),
+            "was deleted from the verifier by somebody before its payload was in place.".to_owned(),
         ),
         Some(Verdict::TimedOut(seen)) => (
             Exit::Timeout,
             "timed_out",
-            format!("{uuid} wasn't done in time (--timeout sets it). Last: {seen}."),
+            format!("wasn't done in time (--timeout sets it). Last: {seen}."),
         ),
         Some(Verdict::Lost(reason)) => (
             Exit::Peer,
             "lost",
-            format!("{uuid} can't be followed any more: {reason}."),
+            format!("can't be followed any more: {reason}."),
         ),
         Some(Verdict::Interrupted) | None => (
             Exit::Other,
             "interrupted",
-            format!("{uuid}: stopped on request."),
+            "was given up on request.".to_owned(),
         ),
+    };
+    (exit, word, format!("{uuid} {text}"))
+}
+
+fn script_failure(script: &Script) -> String {
+    let mut text = format!("has the payload, but its script failed: {}.", ended(script));
+    let tail = script.output_tail.as_deref().map(str::trim_end);
+    if let Some(tail) = tail.filter(|tail| !tail.is_empty()) {
+        text.push_str(&format!(" It printed at the end:\n{tail}\n"));
     }
+    text
 }
 
 fn ended(script: &Script) -> String {
