@@ -6,6 +6,8 @@
 )]
 
 mod bench;
+mod dice;
 mod keys;
 mod model;
+mod mutations;
 mod requests;

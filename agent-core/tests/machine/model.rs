@@ -1,6 +1,7 @@
 //! Random sequences of steps, against a model that is too simple to be wrong in the same way.
 
 use crate::bench::{Bench, Delivery};
+use crate::dice::Dice;
 
 /// What the rules say: one U and one V wait; equal numbers fit; a new U takes the key away; work refuses a new U.
 #[derive(Default)]
@@ -45,19 +46,6 @@ impl Model {
         if self.stage == "opened" {
             self.stage = "finished";
         }
-    }
-}
-
-/// Knuth's MMIX generator: the same sequences at each run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
     }
 }
 
