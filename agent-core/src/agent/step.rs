@@ -31,11 +31,11 @@ pub enum Plan {
     Notice,
     /// Collect a U half and a payload, in a vault of the lease's size.
     UKey(Lease),
-    /// Answer with [`refuse`]; the body, if any, isn't read.
+    /// Answer with [`refuse`](super::refuse); the body, if any, isn't read.
     Refuse(Refusal),
 }
 
-/// The right to upload, of which there is one: it goes back by [`Agent::finish`] or [`Agent::give_up`].
+/// The right to upload, of which there is one: it goes back by [`Agent::finish`](super::Agent::finish) or [`Agent::give_up`](super::Agent::give_up).
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Lease {
