@@ -157,6 +157,9 @@ pub enum Failure {
     /// The thread that seals ended early.
     #[error("sealing the payload was interrupted")]
     Interrupted,
+    /// The signals that stop a delivery can't be listened for.
+    #[error("can't listen for signals: {0}")]
+    Signals(std::io::Error),
     /// The system gives no random numbers.
     #[error("the system gives no random numbers")]
     Random,
@@ -195,7 +198,7 @@ impl Failure {
             Self::Exists { .. } | Self::Unknown { .. } | Self::Ambiguous(_) => Exit::Conflict,
             Self::NotGone { .. } => Exit::Timeout,
             Self::AfterRemoval { source } => source.exit(),
-            Self::Interrupted | Self::Random | Self::Output(_) => Exit::Other,
+            Self::Interrupted | Self::Random | Self::Output(_) | Self::Signals(_) => Exit::Other,
         }
     }
 }

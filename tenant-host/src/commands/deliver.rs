@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use agent_core::wire::text::Uuid;
 use serde_json::{Value, json};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use verifier_host::transport::TransportKey;
 
 use super::agree::random_text;
@@ -40,6 +41,7 @@ pub(super) async fn deliver(
     verifier: &mut Verifier,
     output: &Output,
 ) -> Result<Report, Failure> {
+    let mut stop = Stop::listen()?;
     let mut delivery = Delivery::new(course.plan);
     let mut progress = output.progress();
     let digest = course.sealed.map(Sealed::sha256).unwrap_or_default();
@@ -49,7 +51,7 @@ pub(super) async fn deliver(
             Step::Done => break,
             Step::Pause(pause) => {
                 progress.show(delivery.last_seen(), now);
-                match pause_or_stop(pause).await {
+                match stop.or_pause(pause).await {
                     Some(event) => event,
                     None => continue,
                 }
@@ -95,10 +97,26 @@ fn event<T>(result: Result<T, ClientError>, answered: impl FnOnce(T) -> Event) -
     }
 }
 
-async fn pause_or_stop(pause: Duration) -> Option<Event> {
-    tokio::select! {
-        () = tokio::time::sleep(pause) => None,
-        Ok(()) = tokio::signal::ctrl_c() => Some(Event::Interrupted),
+/// The signals that end a delivery; one that comes while a peer is asked is kept until the next pause.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    fn listen() -> Result<Self, Failure> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(Failure::Signals)?,
+            terminate: signal(SignalKind::terminate()).map_err(Failure::Signals)?,
+        })
+    }
+
+    async fn or_pause(&mut self, pause: Duration) -> Option<Event> {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => None,
+            Some(()) = self.interrupt.recv() => Some(Event::Interrupted),
+            Some(()) = self.terminate.recv() => Some(Event::Interrupted),
+        }
     }
 }
 
