@@ -9,7 +9,7 @@ use crate::config::{Config, ConfigError, Flags};
 /// Registrar and verifier of keyhalf: learns nodes by their TPM, attests them, and gives each its half of the payload key
 /// once it has passed.
 ///
-/// The first start makes <keylime-dir>/cv_ca. Give cv_ca/cacert.crt to every agent (its trusted_client_ca), and cacert.crt,
+/// The first start makes cv_ca in the Keylime directory. Give cv_ca/cacert.crt to every agent (its trusted_client_ca), and cacert.crt,
 /// client-cert.crt and client-private.pem to whoever is to administrate: keyhalf-tenant --tls-dir.
 ///
 /// Each option can also come from a variable (KEYHALF_QUOTE_INTERVAL for --quote-interval; Keylime's names work too) or from a

@@ -210,7 +210,7 @@ impl AkPublic {
     /// Parses the base64 text that travels as `aik_tpm` or `ak_tpm`.
     ///
     /// # Errors
-    /// As [`AkPublic::parse`], and [`PublicError::Base64`].
+    /// As [`AkPublic::parse`], and [`PublicFault::Base64`].
     pub fn from_base64(text: &str) -> Result<Self, PublicError> {
         Self::parse(&decode(KeyRole::Ak, text)?)
     }
@@ -302,7 +302,7 @@ impl EkPublic {
     /// Parses the base64 text that travels as `ek_tpm`.
     ///
     /// # Errors
-    /// As [`EkPublic::parse`], and [`PublicError::Base64`].
+    /// As [`EkPublic::parse`], and [`PublicFault::Base64`].
     pub fn from_base64(text: &str) -> Result<Self, PublicError> {
         Self::parse(&decode(KeyRole::Ek, text)?)
     }

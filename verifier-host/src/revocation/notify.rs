@@ -17,7 +17,7 @@ use crate::rounds::progress::Failure;
 use crate::store::Store;
 
 /// Signs the revocation of a node and tells every peer, the node itself included. Ends when each has answered or was asked
-/// [`ATTEMPTS`] times.
+/// a few times.
 ///
 /// Receivers that can't be reached in that time don't learn of it; the log says which.
 pub async fn notify(store: Store, node: Arc<Node>, failure: Failure, peers: Vec<Arc<Node>>) {

@@ -482,3 +482,71 @@ async fn many_nodes_at_once() {
     nonces.dedup();
     assert_eq!(nonces.len(), count, "no nonce comes twice");
 }
+
+/// Runs a statement on the database of a verifier that isn't running.
+async fn meddle(verifier: &Verifier, statement: &'static str) {
+    let store = verifier_host::store::Store::open(verifier.dir.path())
+        .await
+        .unwrap();
+    let done = sqlx::query(statement)
+        .execute(store.writer())
+        .await
+        .unwrap();
+    assert_eq!(done.rows_affected(), 1);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn damaged_record_hides_no_other() {
+    let mut verifier = Verifier::start().await;
+    let agent = verifier.agent(1).await;
+    for id in ["bad", "good"] {
+        added(&verifier, id, &addition(&agent)).await;
+    }
+    verifier.kill();
+    meddle(
+        &verifier,
+        "UPDATE nodes SET terms = '{}' WHERE uuid = 'bad'",
+    )
+    .await;
+    verifier.start_again().await;
+    verifier.until_passes("good", 2).await;
+    assert!(
+        verifier
+            .log()
+            .contains("the database's record of bad is damaged"),
+        "{}",
+        verifier.log()
+    );
+    let answer = verifier.ask(Method::DELETE, "/v2.6/agents/bad", None).await;
+    assert_eq!(answer.status, 200);
+    added(&verifier, "bad", &addition(&agent)).await;
+    verifier.until_status("bad", "PASS").await;
+}
+
+#[tokio::test]
+async fn v_of_another_node_is_not_given() {
+    let mut verifier = Verifier::start().await;
+    let agent = verifier.agent(1).await;
+    agent.lock().mood = Mood::RefusingV(StatusCode::INTERNAL_SERVER_ERROR);
+    for id in ["a", "b"] {
+        added(&verifier, id, &addition(&agent)).await;
+    }
+    verifier.kill();
+    meddle(
+        &verifier,
+        "UPDATE nodes SET v = (SELECT v FROM nodes WHERE uuid = 'a') WHERE uuid = 'b'",
+    )
+    .await;
+    agent.lock().mood = Mood::Honest;
+    verifier.start_again().await;
+    verifier.until("a", |view| view["v_provided"] == true).await;
+    let view = verifier
+        .until("b", |view| view["attestation_count"].as_u64() > Some(2))
+        .await;
+    assert_eq!(
+        (&view["operational_state"], &view["v_provided"]),
+        (&json!(6), &json!(false))
+    );
+    assert_eq!(agent.lock().halves.len(), 1);
+}
