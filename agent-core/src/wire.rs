@@ -1,6 +1,6 @@
 //! Shapes of what travels, shared by agent, verifier and tenant.
 
-pub(crate) mod bytes;
+pub mod bytes;
 pub mod form;
 pub mod json;
 pub mod limits;

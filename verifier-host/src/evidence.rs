@@ -3,7 +3,6 @@
 mod area;
 pub mod certificate;
 pub mod credential;
-mod fields;
 pub mod public;
 pub mod quote;
 #[cfg(test)]

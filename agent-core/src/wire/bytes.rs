@@ -2,7 +2,7 @@
 
 /// A position in borrowed bytes; every read is checked, and a failed one moves nothing.
 #[derive(Clone, Debug)]
-pub(crate) struct Reader<'a> {
+pub struct Reader<'a> {
     rest: &'a [u8],
 }
 
@@ -16,16 +16,23 @@ pub struct Truncated {
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
+    /// At the start of these bytes.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
     /// What hasn't been read yet.
-    pub(crate) const fn rest(&self) -> &'a [u8] {
+    #[must_use]
+    pub const fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    pub(crate) fn take(&mut self, need: usize) -> Result<&'a [u8], Truncated> {
+    /// The next `need` bytes.
+    ///
+    /// # Errors
+    /// [`Truncated`].
+    pub fn take(&mut self, need: usize) -> Result<&'a [u8], Truncated> {
         let have = self.rest.len();
         let (taken, rest) = self
             .rest
@@ -35,7 +42,11 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Truncated> {
+    /// The next `N` bytes.
+    ///
+    /// # Errors
+    /// [`Truncated`].
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Truncated> {
         let have = self.rest.len();
         let (taken, rest) = self
             .rest
@@ -45,36 +56,67 @@ impl<'a> Reader<'a> {
         Ok(*taken)
     }
 
-    pub(crate) fn u8(&mut self) -> Result<u8, Truncated> {
+    /// A byte.
+    ///
+    /// # Errors
+    /// [`Truncated`].
+    pub fn u8(&mut self) -> Result<u8, Truncated> {
         self.array().map(u8::from_be_bytes)
     }
 
-    pub(crate) fn u16_be(&mut self) -> Result<u16, Truncated> {
+    /// Two bytes, big-endian.
+    ///
+    /// # Errors
+    /// [`Truncated`].
+    pub fn u16_be(&mut self) -> Result<u16, Truncated> {
         self.array().map(u16::from_be_bytes)
     }
 
-    pub(crate) fn u32_be(&mut self) -> Result<u32, Truncated> {
+    /// Four bytes, big-endian.
+    ///
+    /// # Errors
+    /// [`Truncated`].
+    pub fn u32_be(&mut self) -> Result<u32, Truncated> {
         self.array().map(u32::from_be_bytes)
     }
 
-    pub(crate) fn u64_be(&mut self) -> Result<u64, Truncated> {
+    /// Eight bytes, big-endian.
+    ///
+    /// # Errors
+    /// [`Truncated`].
+    pub fn u64_be(&mut self) -> Result<u64, Truncated> {
         self.array().map(u64::from_be_bytes)
     }
 
-    pub(crate) fn u16_le(&mut self) -> Result<u16, Truncated> {
+    /// Two bytes, little-endian.
+    ///
+    /// # Errors
+    /// [`Truncated`].
+    pub fn u16_le(&mut self) -> Result<u16, Truncated> {
         self.array().map(u16::from_le_bytes)
     }
 
-    pub(crate) fn u32_le(&mut self) -> Result<u32, Truncated> {
+    /// Four bytes, little-endian.
+    ///
+    /// # Errors
+    /// [`Truncated`].
+    pub fn u32_le(&mut self) -> Result<u32, Truncated> {
         self.array().map(u32::from_le_bytes)
     }
 
-    pub(crate) fn u64_le(&mut self) -> Result<u64, Truncated> {
+    /// Eight bytes, little-endian.
+    ///
+    /// # Errors
+    /// [`Truncated`].
+    pub fn u64_le(&mut self) -> Result<u64, Truncated> {
         self.array().map(u64::from_le_bytes)
     }
 
     /// A `TPM2B`: a big-endian length of two bytes, then as many bytes.
-    pub(crate) fn sized(&mut self) -> Result<&'a [u8], Truncated> {
+    ///
+    /// # Errors
+    /// [`Truncated`].
+    pub fn sized(&mut self) -> Result<&'a [u8], Truncated> {
         let mut ahead = self.clone();
         let len = ahead.u16_be()?;
         let bytes = ahead.take(usize::from(len))?;

@@ -2,11 +2,11 @@
 //!
 //! Source: TPM 2.0 Library part 2, section 12.2.
 
+use agent_core::wire::bytes::{Reader, Truncated};
 use agent_core::wire::quote::HashAlg;
 use p256::elliptic_curve::sec1::Sec1Point;
 use rsa::BoxedUint;
 
-use super::fields::{Fields, Truncated};
 use super::public::{KeyNumbers, PublicFault};
 
 /// A `TPMT_PUBLIC` of an RSA or P-256 key.
@@ -36,16 +36,16 @@ pub(super) struct Scheme {
 impl<'a> Area<'a> {
     /// Parses a marshalled `TPM2B_PUBLIC` to its last byte.
     pub(super) fn parse(marshalled: &'a [u8]) -> Result<Self, PublicFault> {
-        let mut outer = Fields::of(marshalled);
+        let mut outer = Reader::new(marshalled);
         let bytes = outer.sized()?;
         nothing_left(&outer)?;
 
-        let mut fields = Fields::of(bytes);
-        let kind = fields.u16()?;
-        let name_alg = fields.u16()?;
+        let mut fields = Reader::new(bytes);
+        let kind = fields.u16_be()?;
+        let name_alg = fields.u16_be()?;
         let name_alg = HashAlg::from_tpm_id(name_alg)
             .ok_or_else(|| refused("nameAlg", name_alg.into(), HASHES))?;
-        let attributes = fields.u32()?;
+        let attributes = fields.u32_be()?;
         let _policy = fields.sized()?;
         let symmetric = Symmetric::take(&mut fields)?;
         let scheme = Scheme::take(&mut fields)?;
@@ -77,11 +77,11 @@ impl<'a> Area<'a> {
 }
 
 impl Symmetric {
-    fn take(fields: &mut Fields<'_>) -> Result<Self, Truncated> {
-        let alg = fields.u16()?;
+    fn take(fields: &mut Reader<'_>) -> Result<Self, Truncated> {
+        let alg = fields.u16_be()?;
         let (bits, mode) = match alg {
             ALG_NULL => (0, 0),
-            _ => (fields.u16()?, fields.u16()?),
+            _ => (fields.u16_be()?, fields.u16_be()?),
         };
         Ok(Self { alg, bits, mode })
     }
@@ -89,23 +89,23 @@ impl Symmetric {
 
 impl Scheme {
     /// Only schemes of known shape are taken, so that no later field is misread.
-    fn take(fields: &mut Fields<'_>) -> Result<Self, PublicFault> {
-        let alg = fields.u16()?;
+    fn take(fields: &mut Reader<'_>) -> Result<Self, PublicFault> {
+        let alg = fields.u16_be()?;
         let hash = match alg {
             ALG_NULL => 0,
-            ALG_RSASSA | ALG_ECDSA => fields.u16()?,
+            ALG_RSASSA | ALG_ECDSA => fields.u16_be()?,
             _ => return Err(refused("scheme", alg.into(), "none, rsassa, ecdsa")),
         };
         Ok(Self { alg, hash })
     }
 }
 
-fn rsa_key(fields: &mut Fields<'_>) -> Result<KeyNumbers, PublicFault> {
-    let bits = fields.u16()?;
+fn rsa_key(fields: &mut Reader<'_>) -> Result<KeyNumbers, PublicFault> {
+    let bits = fields.u16_be()?;
     if bits != RSA_BITS {
         return Err(refused("keyBits", bits.into(), "2048"));
     }
-    let exponent = fields.u32()?;
+    let exponent = fields.u32_be()?;
     if exponent != 0 && exponent != RSA_EXPONENT {
         return Err(refused("exponent", exponent, "65537"));
     }
@@ -121,12 +121,12 @@ fn rsa_key(fields: &mut Fields<'_>) -> Result<KeyNumbers, PublicFault> {
     Ok(KeyNumbers::Rsa(Box::new(key)))
 }
 
-fn p256_key(fields: &mut Fields<'_>) -> Result<KeyNumbers, PublicFault> {
-    let curve = fields.u16()?;
+fn p256_key(fields: &mut Reader<'_>) -> Result<KeyNumbers, PublicFault> {
+    let curve = fields.u16_be()?;
     if curve != CURVE_P256 {
         return Err(refused("curve", curve.into(), "NIST P-256"));
     }
-    let kdf = fields.u16()?;
+    let kdf = fields.u16_be()?;
     if kdf != ALG_NULL {
         return Err(refused("kdf", kdf.into(), "none"));
     }
@@ -162,8 +162,8 @@ pub(super) const fn refused(
     }
 }
 
-const fn nothing_left(fields: &Fields<'_>) -> Result<(), PublicFault> {
-    match fields.left() {
+const fn nothing_left(fields: &Reader<'_>) -> Result<(), PublicFault> {
+    match fields.rest().len() {
         0 => Ok(()),
         extra => Err(PublicFault::Trailing { extra }),
     }

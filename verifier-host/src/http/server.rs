@@ -294,3 +294,77 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 const MAX_HEADERS: usize = 64;
 const MAX_HEAD_BYTES: usize = 32 << 10;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+mod tests {
+    use std::time::Instant;
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    async fn started(router: Router) -> (SocketAddr, StopSwitch, tokio::task::JoinHandle<()>) {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listening = Listening::bind(any, None, router).await.unwrap();
+        let address = listening.address().unwrap();
+        let (switch, stop) = stop_switch();
+        (address, switch, tokio::spawn(listening.serve(stop)))
+    }
+
+    async fn ask(stream: &mut TcpStream) -> usize {
+        let _lost = stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        stream.read(&mut [0; 512]).await.unwrap_or(0)
+    }
+
+    #[tokio::test]
+    async fn stops_within_a_second_whatever_is_open() {
+        let endless = Router::new().route("/", get(std::future::pending::<StatusCode>));
+        let (address, switch, task) = started(endless).await;
+        let _idle = TcpStream::connect(address).await.unwrap();
+        let mut busy = TcpStream::connect(address).await.unwrap();
+        busy.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            .await
+            .unwrap();
+        let start = Instant::now();
+        switch.stop();
+        task.await.unwrap();
+        assert!(start.elapsed() < Duration::from_secs(1));
+        assert_eq!(busy.read(&mut [0; 512]).await.unwrap_or(0), 0);
+        TcpStream::connect(address).await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn one_address_has_its_share_and_no_more() {
+        let (address, _switch, _task) =
+            started(Router::new().route("/", get(async || "yes"))).await;
+        let mut all = Vec::new();
+        for _ in 0..MAX_CONNECTIONS_OF_ONE {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            assert!(ask(&mut stream).await > 0);
+            all.push(stream);
+        }
+        let mut refused = TcpStream::connect(address).await.unwrap();
+        assert_eq!(ask(&mut refused).await, 0, "one too many");
+
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 2], 0))).unwrap();
+        let mut other = socket.connect(address).await.unwrap();
+        assert!(
+            ask(&mut other).await > 0,
+            "another address still has its own"
+        );
+
+        all.clear();
+        let freed = async {
+            loop {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                if ask(&mut stream).await > 0 {
+                    break;
+                }
+            }
+        };
+        timeout(Duration::from_secs(5), freed).await.unwrap();
+    }
+}
