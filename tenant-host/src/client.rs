@@ -134,9 +134,13 @@ impl ClientError {
     #[must_use]
     pub const fn may_pass(&self) -> bool {
         match self {
-            Self::Link { source, .. } => !matches!(
+            Self::Link { source, .. } => matches!(
                 source,
-                LinkError::WrongCertificate { .. } | LinkError::ClientCertificate { .. }
+                LinkError::Resolve { .. }
+                    | LinkError::Connect { .. }
+                    | LinkError::Tls { .. }
+                    | LinkError::Timeout { .. }
+                    | LinkError::Broken { .. }
             ),
             Self::Refused { status, .. } => matches!(*status, 408 | 429 | 500..=599),
             Self::NoCommonVersion { .. } => false,
@@ -242,4 +246,50 @@ fn newest_common(versions: &[String]) -> Option<ApiVersion> {
             .iter()
             .any(|theirs| ApiVersion::parse(theirs) == Some(*ours))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_common_version_is_spoken() {
+        let rows: [(&str, &[&str], Option<&str>); 5] = [
+            ("all", &["2.1", "2.5", "2.6"], Some("2.6")),
+            ("in any order", &["2.4", "2.2"], Some("2.4")),
+            ("newer ones too", &["2.3", "3.0", "2.7"], Some("2.3")),
+            ("none", &["1.0", "3.0"], None),
+            ("nothing", &[], None),
+        ];
+        for (name, versions, wanted) in rows {
+            let versions: Vec<String> = versions.iter().map(|text| (*text).to_owned()).collect();
+            let newest = newest_common(&versions).map(|version| version.to_string());
+            assert_eq!(newest.as_deref(), wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_what_may_pass_is_waited_for() {
+        let refused = |status| ClientError::Refused {
+            peer: Peer::Agent,
+            endpoint: Endpoint {
+                host: "h".to_owned(),
+                port: 1,
+            },
+            action: "answer",
+            status,
+            reason: String::new(),
+        };
+        for (status, wanted) in [
+            (408, true),
+            (429, true),
+            (500, true),
+            (503, true),
+            (400, false),
+            (403, false),
+            (404, false),
+        ] {
+            assert_eq!(refused(status).may_pass(), wanted, "{status}");
+        }
+    }
 }

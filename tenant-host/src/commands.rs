@@ -142,26 +142,32 @@ impl<'a> Context<'a> {
             }
         }
         let place = port.map_or_else(|| host.clone(), |port| format!("{host} port {port}"));
-        match <[_; 1]>::try_from(found) {
-            Ok([only]) => Ok(only),
-            Err(found) if found.is_empty() => Err(Failure::Ambiguous(format!(
-                "no node has registered with the address {place}. `-c reglist` shows who has; -u names one by its identifier"
-            ))),
-            Err(found) => {
-                let list = found.iter().map(|(uuid, record)| {
-                    format!(
-                        "{uuid} (port {})",
-                        record
-                            .port
-                            .map_or_else(|| "?".to_owned(), |port| port.to_string())
-                    )
-                });
-                Err(Failure::Ambiguous(format!(
-                    "{} nodes have registered with the address {place}: {}. Name one with -u",
-                    found.len(),
-                    list.collect::<Vec<_>>().join(", ")
-                )))
-            }
+        exactly_one(found, &place)
+    }
+}
+
+/// The only node found, or an error that lists what was found instead.
+fn exactly_one(
+    found: Vec<(Uuid, RegistrarRecord)>,
+    place: &str,
+) -> Result<(Uuid, RegistrarRecord), Failure> {
+    match <[_; 1]>::try_from(found) {
+        Ok([only]) => Ok(only),
+        Err(found) if found.is_empty() => Err(Failure::Ambiguous(format!(
+            "no node has registered with the address {place}. `-c reglist` shows who has; -u names one by its identifier"
+        ))),
+        Err(found) => {
+            let list = found.iter().map(|(uuid, record)| {
+                let port = record
+                    .port
+                    .map_or_else(|| "?".to_owned(), |port| port.to_string());
+                format!("{uuid} (port {port})")
+            });
+            Err(Failure::Ambiguous(format!(
+                "{} nodes have registered with the address {place}: {}. Name one with -u",
+                found.len(),
+                list.collect::<Vec<_>>().join(", ")
+            )))
         }
     }
 }
@@ -203,9 +209,8 @@ async fn resolve(host: &str) -> Result<Vec<IpAddr>, ClientError> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_record_matches_by_address_or_by_name() {
-        let record = |ip: Option<&str>| RegistrarRecord {
+    fn record(ip: Option<&str>) -> RegistrarRecord {
+        RegistrarRecord {
             ek_tpm: String::new(),
             ekcert: None,
             aik_tpm: String::new(),
@@ -213,7 +218,28 @@ mod tests {
             port: Some(9002),
             mtls_cert: None,
             regcount: None,
+        }
+    }
+
+    #[test]
+    fn an_address_must_mean_exactly_one_node() {
+        let nodes = |names: &[&str]| {
+            let named = names.iter().filter_map(|name| Uuid::parse(name));
+            exactly_one(named.map(|uuid| (uuid, record(None))).collect(), "10.0.0.7")
         };
+        assert!(nodes(&["a"]).is_ok_and(|(uuid, _)| uuid.as_str() == "a"));
+        let none = nodes(&[]).err().map(|error| error.to_string());
+        assert!(none.is_some_and(|text| {
+            text.starts_with("no node has registered with the address 10.0.0.7")
+        }));
+        let several = nodes(&["a", "b"]).err().map(|error| error.to_string());
+        assert!(
+            several.is_some_and(|text| text.contains("10.0.0.7: a (port 9002), b (port 9002)"))
+        );
+    }
+
+    #[test]
+    fn a_record_matches_by_address_or_by_name() {
         let addresses = [IpAddr::from([10, 0, 0, 7])];
         let rows = [
             ("the same", Some("10.0.0.7"), true),

@@ -76,17 +76,15 @@ impl Output {
     /// [`Failure::Output`] if standard output can't be written.
     pub fn finish(&self, report: &Report) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
-        let written = if self.json {
-            writeln!(stdout, "{}", report.json)
-        } else if report.exit == Exit::Done {
-            writeln!(stdout, "{}", report.text)
-        } else {
-            self.say(&format!("keyhalf-tenant: {}", report.text));
-            Ok(())
-        };
-        if self.json && report.exit != Exit::Done {
+        let failed = report.exit != Exit::Done;
+        if failed {
             self.say(&format!("keyhalf-tenant: {}", report.text));
         }
+        let written = match self.json {
+            true => writeln!(stdout, "{}", report.json),
+            false if failed => Ok(()),
+            false => writeln!(stdout, "{}", report.text),
+        };
         written
             .and_then(|()| stdout.flush())
             .map_err(Failure::Output)

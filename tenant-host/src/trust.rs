@@ -56,12 +56,18 @@ pub enum TrustError {
     #[error("the EK can't be written as PEM")]
     NoHash,
     /// The certificate's issuer isn't in the store.
-    #[error("the EK certificate's issuer is not in the trust store: put the certificate of the CA {issuer:?} (PEM or DER) into {}, if you trust it", store.display())]
+    #[error(
+        "the EK certificate's issuer is not in the trust store: put the certificate of the CA {issuer:?} (PEM or DER) into {}, if you trust it{}",
+        store.display(),
+        in_words(skipped)
+    )]
     UnknownIssuer {
         /// The issuer's name.
         issuer: String,
         /// The trust store.
         store: PathBuf,
+        /// Files in it that hold no certificate.
+        skipped: Vec<PathBuf>,
     },
     /// The issuer is in the store, but the certificate doesn't hold.
     #[error("the EK certificate by {issuer:?} doesn't hold: {reason}")]
@@ -120,8 +126,8 @@ impl TrustStore {
     /// Reads every file of the directory that holds certificates, PEM or DER; not what lies in directories below.
     ///
     /// # Errors
-    /// [`TrustError::Store`] if the directory or a file can't be read. A file without certificates is skipped, see
-    /// [`TrustStore::skipped`].
+    /// [`TrustError::Store`] if the directory or a file can't be read. A file without certificates is
+    /// skipped; the error about a missing issuer names it.
     pub fn read(directory: &Path) -> Result<Self, TrustError> {
         let error = |path: &Path| {
             let path = path.to_owned();
@@ -149,12 +155,6 @@ impl TrustStore {
             store.anchors.extend(found);
         }
         Ok(store)
-    }
-
-    /// Files in which no certificate was found.
-    #[must_use]
-    pub fn skipped(&self) -> &[PathBuf] {
-        &self.skipped
     }
 
     /// Checks that the certificate is of this key, for this use, valid now, and by an authority of the store.
@@ -193,6 +193,7 @@ impl TrustStore {
                 Err(TrustError::UnknownIssuer {
                     issuer,
                     store: self.directory.clone(),
+                    skipped: self.skipped.clone(),
                 })
             }
             Err(reason) => Err(TrustError::Invalid { issuer, reason }),
@@ -253,6 +254,17 @@ pub fn unix_time(now: time::OffsetDateTime) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(
         now.unix_timestamp().try_into().unwrap_or(0),
     ))
+}
+
+fn in_words(skipped: &[PathBuf]) -> String {
+    if skipped.is_empty() {
+        return String::new();
+    }
+    let names = skipped.iter().map(|path| path.display().to_string());
+    format!(
+        ". No certificate was found in {}",
+        names.collect::<Vec<_>>().join(", ")
+    )
 }
 
 /// The issuer's name, as RFC 4514 writes it.

@@ -39,7 +39,7 @@ impl RegistrarRecord {
     /// The EK's certificate in DER; `None` if there is none, an error if it is neither base64 nor PEM.
     ///
     /// # Errors
-    /// `()`: text that is no certificate's.
+    /// [`NotACertificate`].
     pub fn ek_certificate(&self) -> Result<Option<Vec<u8>>, NotACertificate> {
         let Some(text) = self.ekcert.as_deref().filter(|text| !text.is_empty()) else {
             return Ok(None);
@@ -119,5 +119,92 @@ impl Enrolment<'_> {
         let mut body = Zeroizing::new(Vec::with_capacity(BODY_BYTES));
         serde_json::to_writer(&mut *body, self)?;
         Ok(Bytes::from_owner(body))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn enrolment() -> Enrolment<'static> {
+        Enrolment {
+            v: None,
+            cloudagent_ip: "10.0.0.7",
+            cloudagent_port: 9002,
+            verifier_ip: "10.0.0.1",
+            verifier_port: "8881".to_owned(),
+            tpm_policy: "{}".to_owned(),
+            runtime_policy: "",
+            runtime_policy_name: "",
+            runtime_policy_key: "",
+            mb_policy: None,
+            mb_policy_name: "",
+            ima_sign_verification_keys: "",
+            metadata: "{}".to_owned(),
+            revocation_key: "",
+            accept_tpm_hash_algs: &[],
+            accept_tpm_encryption_algs: &[],
+            accept_tpm_signing_algs: &[],
+            ak_tpm: "AA==",
+            mtls_cert: "PEM",
+            supported_version: "2.6".to_owned(),
+        }
+    }
+
+    /// Source: the recorded `POST /v2.6/agents/{uuid}` of Keylime's tenant 7.14.3.
+    #[test]
+    fn an_enrolment_has_every_field_that_keylimes_has() {
+        let body = enrolment().to_body().unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        let wanted = json!({
+            "v": null, "cloudagent_ip": "10.0.0.7", "cloudagent_port": 9002, "verifier_ip": "10.0.0.1",
+            "verifier_port": "8881", "tpm_policy": "{}", "runtime_policy": "", "runtime_policy_name": "",
+            "runtime_policy_key": "", "mb_policy": null, "mb_policy_name": "", "ima_sign_verification_keys": "",
+            "metadata": "{}", "revocation_key": "", "accept_tpm_hash_algs": [], "accept_tpm_encryption_algs": [],
+            "accept_tpm_signing_algs": [], "ak_tpm": "AA==", "mtls_cert": "PEM", "supported_version": "2.6",
+        });
+        assert_eq!(body, wanted);
+        let with_v = Enrolment {
+            v: Some(Zeroizing::new("Vg==".to_owned())),
+            ..enrolment()
+        };
+        let body: Value = serde_json::from_slice(&with_v.to_body().unwrap()).unwrap();
+        assert_eq!(body["v"], "Vg==");
+    }
+
+    #[test]
+    fn a_record_may_lack_all_but_its_keys() {
+        let least: RegistrarRecord =
+            serde_json::from_value(json!({ "ek_tpm": "", "aik_tpm": "" })).unwrap();
+        let nulls = json!({ "ek_tpm": "", "aik_tpm": "", "ekcert": null, "ip": null, "port": null, "mtls_cert": null, "new": 1 });
+        assert_eq!(
+            serde_json::from_value::<RegistrarRecord>(nulls).unwrap(),
+            least
+        );
+        assert_eq!(least.ek_certificate(), Ok(None));
+        assert_eq!(least.tls_certificate(), None);
+        let with = |ekcert: &str| RegistrarRecord {
+            ekcert: Some(ekcert.to_owned()),
+            ..least.clone()
+        };
+        let pem = "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n";
+        let rows = [
+            ("base64", "AQID", Ok(Some(vec![1, 2, 3]))),
+            ("PEM", pem, Ok(Some(vec![1, 2, 3]))),
+            ("empty", "", Ok(None)),
+            ("neither", "?", Err(NotACertificate)),
+        ];
+        for (name, text, wanted) in rows {
+            assert_eq!(with(text).ek_certificate(), wanted, "{name}");
+        }
+        let disabled = RegistrarRecord {
+            mtls_cert: Some("disabled".to_owned()),
+            ..least
+        };
+        assert_eq!(disabled.tls_certificate(), None);
     }
 }

@@ -195,3 +195,28 @@ fn query_text(text: &str) -> String {
     };
     text.bytes().map(encode).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_verifiers_name_stays_one_part_of_the_query() {
+        for (text, wanted) in [
+            ("default", "default"),
+            ("a b&c=d", "a%20b%26c%3Dd"),
+            ("é", "%C3%A9"),
+        ] {
+            assert_eq!(query_text(text), wanted);
+        }
+    }
+
+    #[test]
+    fn no_answer_shows_v() {
+        let mut details = json!({ "v": "secret", "ip": "10.0.0.7" });
+        without_v(&mut details);
+        assert_eq!(details, json!({ "ip": "10.0.0.7" }));
+    }
+}

@@ -199,7 +199,42 @@ fn a_store_has_pem_bundles_der_and_other_things() {
     fs::create_dir(root.path().join("old")).unwrap();
     let store = TrustStore::read(root.path()).unwrap();
     assert_eq!(store.anchors.len(), 3);
-    assert_eq!(store.skipped(), [root.path().join("README")]);
+    assert_eq!(store.skipped, [root.path().join("README")]);
     let missing = TrustStore::read(&root.path().join("none"));
     assert!(matches!(missing, Err(TrustError::Store { .. })));
+}
+
+/// What swtpm's CA issues: valid until the year 9999, the TPM's maker in a critical alternative name.
+#[test]
+fn certificates_of_swtpm_hold() {
+    #[derive(serde::Deserialize)]
+    struct Vector {
+        ek_tpm: String,
+        ekcert: String,
+    }
+    let vector: Vector = serde_json::from_str(include_str!("vectors/swtpm-ek.json")).unwrap();
+    let issuer = include_bytes!("vectors/swtpm-issuer.pem");
+    let root = tempfile::tempdir().unwrap();
+    let certificate =
+        base64::Engine::decode(&base64::engine::general_purpose::STANDARD, vector.ekcert).unwrap();
+    let ek = EkPublic::from_base64(&vector.ek_tpm).unwrap();
+    let now = unix_time(rcgen::date_time_ymd(2027, 1, 1));
+    let ask = || judge(&ek, Some(&certificate), root.path(), &required(), now);
+    assert!(
+        matches!(ask(), Err(TrustError::UnknownIssuer { issuer, .. }) if issuer == "CN=swtpm-localca")
+    );
+    fs::write(root.path().join("issuer.pem"), issuer).unwrap();
+    assert_eq!(
+        ask().unwrap(),
+        Vouched::Certificate {
+            issuer: "CN=swtpm-localca".to_owned()
+        }
+    );
+    let mut flipped = certificate.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    let result = judge(&ek, Some(&flipped), root.path(), &required(), now);
+    assert!(
+        matches!(result, Err(TrustError::Invalid { .. })),
+        "{result:?}"
+    );
 }
