@@ -97,15 +97,15 @@ async fn add_node(State(api): State<Api>, path: AgentPath, body: Body) -> Answer
 }
 
 async fn remove(State(api): State<Api>, path: AgentPath) -> Answer {
-    changed(api.rounds.remove(&id_of(path)?).await)
+    changed(api.rounds.remove(id_of(path)?).await)
 }
 
 async fn reactivate(State(api): State<Api>, path: AgentPath) -> Answer {
-    known(changed(api.rounds.reactivate(&id_of(path)?).await))
+    known(changed(api.rounds.reactivate(id_of(path)?).await))
 }
 
 async fn stop(State(api): State<Api>, path: AgentPath) -> Answer {
-    known(changed(api.rounds.stop(&id_of(path)?).await))
+    known(changed(api.rounds.stop(id_of(path)?).await))
 }
 
 fn changed(result: Result<(), ChangeError>) -> Answer {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::{Mutex, Semaphore};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tracing::{error, info};
 
 use super::attend::attend;
@@ -60,6 +60,9 @@ pub enum ChangeError {
     /// The certificates, which don't allow connecting to it.
     #[error(transparent)]
     Pki(#[from] PkiError),
+    /// The change broke off in the middle.
+    #[error("the change broke off by an error of this program: {0}")]
+    BrokeOff(#[from] JoinError),
 }
 
 impl Rounds {
@@ -106,67 +109,70 @@ impl Rounds {
     /// # Errors
     /// It exists; the database.
     pub async fn add(&self, id: Uuid, terms: Terms, secrets: Secrets) -> Result<(), ChangeError> {
-        let _one = self.changing.lock().await;
-        let progress = Progress::new(terms.text.supported_version);
-        let has_v = secrets.v.is_some();
-        let node = self.node(id.clone(), terms, has_v, progress.clone())?;
-        let text = &node.terms.text;
-        if !self
-            .shared
-            .store
-            .insert_node(&id, text, &progress, &secrets)
-            .await?
-        {
-            return Err(ChangeError::Exists(id));
-        }
-        info!(agent = %id, "added");
-        self.start(node, Duration::ZERO);
-        Ok(())
+        self.to_its_end(|this| async move {
+            let progress = Progress::new(terms.text.supported_version);
+            let has_v = secrets.v.is_some();
+            let node = this.node(id.clone(), terms, has_v, progress.clone())?;
+            let text = &node.terms.text;
+            let store = &this.shared.store;
+            if !store.insert_node(&id, text, &progress, &secrets).await? {
+                return Err(ChangeError::Exists(id));
+            }
+            info!(agent = %id, "added");
+            this.start(node, Duration::ZERO);
+            Ok(())
+        })
+        .await
     }
 
     /// Forgets a node and what was entrusted for it. Nothing is sent to it any more.
     ///
     /// # Errors
     /// Unknown; the database.
-    pub async fn remove(&self, id: &Uuid) -> Result<(), ChangeError> {
-        let _one = self.changing.lock().await;
-        let node = self.halt(id).await;
-        let deleted = self.shared.store.delete_node(id).await;
-        match (deleted, node) {
-            (Ok(true), _) => {}
-            (Ok(false), _) => return Err(ChangeError::Unknown(id.clone())),
-            (Err(error), node) => {
-                node.into_iter()
-                    .for_each(|node| self.start(node, Duration::ZERO));
-                return Err(error.into());
+    pub async fn remove(&self, id: Uuid) -> Result<(), ChangeError> {
+        self.to_its_end(|this| async move {
+            let node = this.halt(&id).await;
+            match this.shared.store.delete_node(&id).await {
+                Ok(true) => {}
+                Ok(false) => return Err(ChangeError::Unknown(id)),
+                Err(error) => {
+                    node.into_iter()
+                        .for_each(|node| this.start(node, Duration::ZERO));
+                    return Err(error.into());
+                }
             }
-        }
-        self.shared.write().remove(id);
-        info!(agent = %id, "deleted");
-        Ok(())
+            this.shared.write().remove(&id);
+            info!(agent = %id, "deleted");
+            Ok(())
+        })
+        .await
     }
 
     /// Attests a node anew, whatever its state; it counts as unproved until it passes.
     ///
     /// # Errors
     /// Unknown; the database.
-    pub async fn reactivate(&self, id: &Uuid) -> Result<(), ChangeError> {
-        let _one = self.changing.lock().await;
-        let node = self.change(id, Progress::reactivate).await?;
-        info!(agent = %id, "reactivated");
-        self.start(node, Duration::ZERO);
-        Ok(())
+    pub async fn reactivate(&self, id: Uuid) -> Result<(), ChangeError> {
+        self.to_its_end(|this| async move {
+            let node = this.change(&id, Progress::reactivate).await?;
+            info!(agent = %id, "reactivated");
+            this.start(node, Duration::ZERO);
+            Ok(())
+        })
+        .await
     }
 
     /// Ends a node's rounds until it is reactivated.
     ///
     /// # Errors
     /// Unknown; the database.
-    pub async fn stop(&self, id: &Uuid) -> Result<(), ChangeError> {
-        let _one = self.changing.lock().await;
-        self.change(id, Progress::stopped).await?;
-        info!(agent = %id, "stopped");
-        Ok(())
+    pub async fn stop(&self, id: Uuid) -> Result<(), ChangeError> {
+        self.to_its_end(|this| async move {
+            this.change(&id, Progress::stopped).await?;
+            info!(agent = %id, "stopped");
+            Ok(())
+        })
+        .await
     }
 
     /// The node of that name.
@@ -202,6 +208,22 @@ impl Rounds {
         if let Err(error) = self.shared.store.save_all(&nodes).await {
             error!("counts since the last change are lost: {error}");
         }
+    }
+
+    /// Makes a change while no other is made, and to its end, even if its caller goes away: a node that is half added or half
+    /// deleted would be attested by nobody.
+    async fn to_its_end<C, F>(&self, change: C) -> Result<(), ChangeError>
+    where
+        C: FnOnce(Self) -> F,
+        F: Future<Output = Result<(), ChangeError>> + Send + 'static,
+    {
+        let changing = Arc::clone(&self.changing);
+        let change = change(self.clone());
+        tokio::spawn(async move {
+            let _one = changing.lock().await;
+            change.await
+        })
+        .await?
     }
 
     fn node(

@@ -479,3 +479,36 @@ async fn other_server_certificate_is_not_believed() {
         "{refused:?}"
     );
 }
+
+/// A client that goes away in the middle leaves no node half added or half deleted.
+#[tokio::test]
+async fn vanishing_administrator_leaves_nothing_half_done() {
+    let verifier = Verifier::start().await;
+    let agent = verifier.agent(1).await;
+    let body = addition(&agent).to_string();
+    let send = async |method: &str, id: &str, body: &str, wait: u64| {
+        let length = body.len();
+        let request = format!(
+            "{method} /v2.6/agents/{id} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        let mut stream = administrators_stream(&verifier).await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        // Finer than the runtime's timer.
+        std::thread::sleep(Duration::from_micros(wait));
+    };
+    let ids: Vec<String> = (0..60).map(|number| format!("node-{number}")).collect();
+    for (number, id) in (0..).zip(&ids) {
+        send("POST", id, &body, number * 30).await;
+    }
+    for (number, id) in (0..).zip(&ids) {
+        if number % 2 == 0 {
+            send("DELETE", id, "", number * 30).await;
+        }
+    }
+    for id in &ids {
+        let (status, _) = verifier.add(id, &addition(&agent)).await;
+        assert!(matches!(status, 200 | 409), "{id}: {status}");
+        verifier.until_passes(id, 2).await;
+    }
+}
