@@ -119,6 +119,7 @@ impl ClientError {
             LinkError::ClientCertificate { .. } => {
                 "client-cert.crt in --tls-dir must be under the CA that it trusts"
             }
+            LinkError::Resolve { .. } => "Check the name, or give an address",
             _ => peer.where_to_look(),
         };
         Self::Link { peer, source, hint }

@@ -65,6 +65,15 @@ pub enum CaError {
         /// The key's file.
         path: PathBuf,
     },
+    /// A passphrase was given, but the key lies there in clear.
+    #[error(
+        "a passphrase was given, but the private key {} isn't encrypted: encrypt it (`openssl pkcs8 -topk8`), or go without a passphrase",
+        path.display()
+    )]
+    NotEncrypted {
+        /// The key's file.
+        path: PathBuf,
+    },
     /// The passphrase doesn't open the key.
     #[error("the passphrase doesn't open the private key {}", path.display())]
     PassphraseWrong {

@@ -56,7 +56,8 @@ pub(super) fn write_private(
 /// Reads a private key back as PKCS#8 DER.
 ///
 /// # Errors
-/// [`CaError::PassphraseNeeded`] and [`CaError::PassphraseWrong`] for an encrypted key, [`CaError::Key`] for anything that
+/// [`CaError::PassphraseNeeded`] and [`CaError::PassphraseWrong`] for an encrypted key, [`CaError::NotEncrypted`] for a clear
+/// one that a passphrase is given for, [`CaError::Key`] for anything that
 /// isn't a PKCS#8 key in PEM.
 pub(super) fn read_private(
     path: &Path,
@@ -68,6 +69,11 @@ pub(super) fn read_private(
     let (label, document) = SecretDocument::from_pem(&pem)
         .map_err(|_| CaError::key(path, "isn't a private key in PEM"))?;
     if label == PrivateKeyInfoRef::PEM_LABEL {
+        if passphrase.is_some() {
+            return Err(CaError::NotEncrypted {
+                path: path.to_owned(),
+            });
+        }
         return Ok(document);
     }
     if label != EncryptedPrivateKeyInfoRef::PEM_LABEL {

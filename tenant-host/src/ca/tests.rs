@@ -295,6 +295,10 @@ fn a_passphrase_encrypts_every_key() {
         error(passphrase("wrong")),
         CaError::PassphraseWrong { .. }
     ));
+    let clear = root.path().join("clear");
+    drop(CaDirectory::open_or_create(&clear, None, now()).unwrap());
+    let refused = CaDirectory::open_or_create(&clear, right.as_ref(), now());
+    assert!(matches!(refused, Err(CaError::NotEncrypted { .. })));
     let again = passphrase("correct horse");
     assert!(CaDirectory::open_or_create(&directory, again.as_ref(), now()).is_ok());
 }
