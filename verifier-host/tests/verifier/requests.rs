@@ -132,129 +132,149 @@ async fn administrators_stream(verifier: &Verifier) -> tokio_rustls::client::Tls
         .unwrap()
 }
 
+/// Tries additions that differ from a good one in one field; each must be refused with these words, and leave nothing.
+async fn refused(verifier: &Verifier, good: &Value, rows: Vec<(&str, &str, Value, &str)>) {
+    for (name, field, value, said) in rows {
+        let mut body = good.clone();
+        body[field] = value;
+        let (status, reason) = verifier.add("node", &body).await;
+        assert_eq!(status, 400, "{name}: {reason}");
+        assert!(reason.contains(said), "{name}: {reason}");
+        let view = verifier.view("node").await;
+        assert!(
+            view["operational_state"].is_null(),
+            "{name}: added nevertheless"
+        );
+    }
+}
+
+#[tokio::test]
+async fn unevaluated_policy_fails() {
+    let verifier = Verifier::start().await;
+    let agent = Agent::absent(&verifier.cv_ca(), &verifier.agent_ip(1), 1);
+    let rows = [
+        ("runtime policy", "runtime_policy", "e30="),
+        ("its name", "runtime_policy_name", "x"),
+        ("its key", "runtime_policy_key", "x"),
+        ("boot policy", "mb_policy", r#"{"a": 1}"#),
+        ("its name", "mb_policy_name", "x"),
+        ("IMA keys", "ima_sign_verification_keys", "[1]"),
+    ];
+    let rows = rows.map(|(name, field, value)| (name, field, value.into(), "can't evaluate it"));
+    refused(&verifier, &addition(&agent), rows.to_vec()).await;
+}
+
+#[tokio::test]
+async fn unrestricted_ak_is_refused() {
+    let verifier = Verifier::start().await;
+    let agent = Agent::absent(&verifier.cv_ca(), &verifier.agent_ip(1), 1);
+    let good = addition(&agent);
+    let ak = |attributes| {
+        agent.lock().tpm.attributes = attributes;
+        Value::from(agent.lock().tpm.ak())
+    };
+    let rows = vec![
+        (
+            "not restricted",
+            "ak_tpm",
+            ak(AK_ATTRIBUTES & !0x0001_0000),
+            "restricted",
+        ),
+        (
+            "not fixed to its TPM",
+            "ak_tpm",
+            ak(AK_ATTRIBUTES & !0x0000_0002),
+            "fixedTPM",
+        ),
+        (
+            "not fixed to its parent",
+            "ak_tpm",
+            ak(AK_ATTRIBUTES & !0x0000_0010),
+            "fixedParent",
+        ),
+        (
+            "made outside",
+            "ak_tpm",
+            ak(AK_ATTRIBUTES & !0x0000_0020),
+            "sensitiveDataOrigin",
+        ),
+        (
+            "doesn't sign",
+            "ak_tpm",
+            ak(AK_ATTRIBUTES & !0x0004_0000),
+            "sign",
+        ),
+        (
+            "decrypts",
+            "ak_tpm",
+            ak(AK_ATTRIBUTES | 0x0002_0000),
+            "decrypt",
+        ),
+        ("no key", "ak_tpm", "AAAA".into(), "ak_tpm"),
+    ];
+    refused(&verifier, &good, rows).await;
+}
+
 #[tokio::test]
 async fn additions_that_are_refused() {
     let verifier = Verifier::start().await;
     let agent = Agent::absent(&verifier.cv_ca(), &verifier.agent_ip(1), 1);
     let good = addition(&agent);
-    let unrestricted = {
-        agent.lock().tpm.attributes = AK_ATTRIBUTES & !0x0001_0000;
-        agent.lock().tpm.ak()
-    };
-    let foreign = {
-        agent.lock().tpm.attributes = AK_ATTRIBUTES & !0x0000_0002;
-        agent.lock().tpm.ak()
-    };
-    let set = |field: &str, value: Value| {
-        let mut body = good.clone();
-        body[field] = value;
-        body
-    };
-    for (name, body, said) in [
+    let short = BASE64_STANDARD.encode([0; 15]);
+    let rows = vec![
         (
             "reserved PCR",
-            set("tpm_policy", r#"{"10": ["00"]}"#.into()),
+            "tpm_policy",
+            r#"{"10": ["00"]}"#.into(),
             "PCR 10",
         ),
         (
             "transport PCR",
-            set("tpm_policy", r#"{"16": ["00"]}"#.into()),
+            "tpm_policy",
+            r#"{"16": ["00"]}"#.into(),
             "PCR 16",
         ),
         (
-            "no JSON",
-            set("tpm_policy", "{'22': 'x'}".into()),
-            "tpm_policy is not a JSON object",
+            "Python's quotes",
+            "tpm_policy",
+            "{'22': 'x'}".into(),
+            "not a JSON object",
         ),
-        (
-            "policy isn't text",
-            set("tpm_policy", json!({})),
-            "wrong type",
-        ),
-        (
-            "runtime policy",
-            set("runtime_policy", "e30=".into()),
-            "runtime_policy is set",
-        ),
-        (
-            "named runtime policy",
-            set("runtime_policy_name", "x".into()),
-            "runtime_policy_name is set",
-        ),
-        (
-            "boot policy",
-            set("mb_policy", r#"{"a": 1}"#.into()),
-            "mb_policy is set",
-        ),
-        (
-            "named boot policy",
-            set("mb_policy_name", "x".into()),
-            "mb_policy_name is set",
-        ),
-        (
-            "IMA keys",
-            set("ima_sign_verification_keys", "[1]".into()),
-            "ima_sign_verification_keys is set",
-        ),
-        (
-            "unrestricted AK",
-            set("ak_tpm", unrestricted.into()),
-            "restricted",
-        ),
-        (
-            "AK that can leave its TPM",
-            set("ak_tpm", foreign.into()),
-            "fixedTPM",
-        ),
-        ("AK that is none", set("ak_tpm", "AAAA".into()), "ak_tpm"),
-        ("no TLS", set("mtls_cert", "disabled".into()), "mutual TLS"),
-        ("no certificate", set("mtls_cert", "x".into()), "mtls_cert"),
-        (
-            "V too short",
-            set("v", BASE64_STANDARD.encode([0; 15]).into()),
-            "v is not",
-        ),
-        ("V no base64", set("v", "*".into()), "v is not"),
-        (
-            "no address",
-            set("cloudagent_ip", "a b".into()),
-            "cloudagent_ip",
-        ),
-        (
-            "no port",
-            set("cloudagent_port", 0.into()),
-            "cloudagent_port",
-        ),
+        ("policy isn't text", "tpm_policy", json!({}), "wrong type"),
+        ("no TLS", "mtls_cert", "disabled".into(), "mutual TLS"),
+        ("no certificate", "mtls_cert", "x".into(), "mtls_cert"),
+        ("V too short", "v", short.into(), "v is not"),
+        ("V no base64", "v", "*".into(), "v is not"),
+        ("no address", "cloudagent_ip", "a b".into(), "cloudagent_ip"),
+        ("no port", "cloudagent_port", 0.into(), "cloudagent_port"),
         (
             "port too large",
-            set("cloudagent_port", 65_536.into()),
+            "cloudagent_port",
+            65_536.into(),
             "wrong type",
         ),
         (
             "other version",
-            set("supported_version", "3.0".into()),
+            "supported_version",
+            "3.0".into(),
             "supported_version",
         ),
-        (
-            "revocation key that is none",
-            set("revocation_key", "x".into()),
-            "revocation_key",
-        ),
+        ("no key", "revocation_key", "x".into(), "revocation_key"),
         (
             "null list",
-            set("accept_tpm_hash_algs", Value::Null),
+            "accept_tpm_hash_algs",
+            Value::Null,
             "wrong type",
         ),
-        ("nothing", json!({}), "the body lacks v, cloudagent_ip"),
-        ("a list", json!([]), "not the JSON object"),
+    ];
+    refused(&verifier, &good, rows).await;
+    for (body, said) in [
+        (json!({}), "the body lacks v, cloudagent_ip"),
+        (json!([]), "not the JSON object"),
     ] {
         let (status, reason) = verifier.add("node", &body).await;
-        assert_eq!(status, 400, "{name}: {reason}");
-        assert!(reason.contains(said), "{name}: {reason}");
-        assert!(
-            verifier.view("node").await["operational_state"].is_null(),
-            "{name}: added nevertheless"
-        );
+        assert_eq!(status, 400, "{reason}");
+        assert!(reason.contains(said), "{reason}");
     }
     for id in ["a%2Fb", "a%20b", "..%2f"] {
         let (status, _) = verifier.add(id, &good).await;
@@ -265,10 +285,8 @@ async fn additions_that_are_refused() {
     let mut null_v = good.clone();
     null_v["v"] = Value::Null;
     assert_eq!(verifier.add("without-payload", &null_v).await.0, 200);
-    assert_eq!(
-        verifier.view("without-payload").await["v_provided"],
-        Value::Null
-    );
+    let view = verifier.view("without-payload").await;
+    assert_eq!(view["v_provided"], Value::Null);
 }
 
 #[tokio::test]
