@@ -13,7 +13,7 @@ use crate::Result;
 use crate::site::{self, Site};
 
 /// Where a machine finds the programs under test, whatever lies over `/root`.
-const PROGRAMS: &str = "/mnt/bin";
+pub const PROGRAMS: &str = "/mnt/bin";
 
 /// Keylime's directory, on every machine.
 pub const KEYLIME: &str = "/var/lib/keylime";

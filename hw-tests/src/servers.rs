@@ -73,8 +73,10 @@ impl<'site> Verifier<'site> {
     /// It doesn't start.
     pub fn start_again(&mut self) -> Result {
         let mut command = self.machine.command("keyhalf-verifier");
+        let address = self.address.to_string();
         command
-            .args(["--ip", &self.address.to_string(), "--quote-interval", "0.2"])
+            .args(["--ip", &address, "--registrar-ip", &address])
+            .args(["--quote-interval", "0.2"])
             .args(&self.options);
         let program = Program::start(command, self.site.log("keyhalf-verifier"))?;
         program.wait_for("verifier listening on")?;

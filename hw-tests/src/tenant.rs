@@ -1,9 +1,11 @@
 //! The operator's command line.
 
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::Result;
+use crate::machine;
 use crate::process::{LIMIT, Log, Program};
 use crate::servers::Verifier;
 use crate::swtpm;
@@ -40,11 +42,16 @@ impl<'a> Tenant<'a> {
     }
 
     /// The same program by the name that Keylime's documentation has.
-    pub fn called_keylime_tenant(self) -> Self {
-        Self {
-            program: "keylime_tenant",
+    ///
+    /// # Errors
+    /// The link to it can't be made.
+    pub fn called_keylime_tenant(self) -> Result<Self> {
+        let program = Path::new(machine::PROGRAMS).join(self.program);
+        symlink(program, self.work().join("keylime_tenant"))?;
+        Ok(Self {
+            program: "./keylime_tenant",
             ..self
-        }
+        })
     }
 
     /// Where the tenant stands: relative paths of its arguments start here.

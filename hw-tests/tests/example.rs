@@ -28,7 +28,7 @@ fn documented_example_verbatim_as_keylime_tenant() {
     story(|site| {
         let verifier = Verifier::start(site)?;
         let node = Node::boot(&verifier, Swtpm::fresh(site)?)?;
-        let tenant = Tenant::beside(&verifier)?.called_keylime_tenant();
+        let tenant = Tenant::beside(&verifier)?.called_keylime_tenant()?;
         documented_words_work(&tenant, &node)
     });
 }
