@@ -100,6 +100,21 @@ impl Swtpm {
         program.map_or(Ok(()), Program::kill)
     }
 
+    /// Boots its machine again in good order: `TPM2_Shutdown`, power off, power on.
+    ///
+    /// # Errors
+    /// The TPM refuses, or doesn't start again.
+    pub fn reboot(&self) -> Result {
+        // TPM_ST_NO_SESSIONS, 12 bytes, TPM2_Shutdown, TPM_SU_CLEAR.
+        let shutdown = [0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0, 0];
+        match bus::code_of(&self.bus.transact(&shutdown)?) {
+            0 => {}
+            code => return Err(format!("TPM2_Shutdown: {code:#x}").into()),
+        }
+        self.cut_power()?;
+        self.power_on()
+    }
+
     /// Extends a PCR in both banks with the digest of some event, as firmware does when it measures something else.
     ///
     /// # Errors

@@ -150,7 +150,7 @@ fn full_landing_zone_leaves_nothing() {
         payload::documented(&tenant.work().join("payload"))?;
         let add = ["-t", &node.ip(), "--cert", "myca", "--include", "payload"];
         let told = tenant.fails(&add)?;
-        told.says(&["space"])?;
+        told.says(&["full"])?;
         assert!(!node.machine().unzipped().exists());
         assert!(!node.machine().root().join(".ssh").exists());
 

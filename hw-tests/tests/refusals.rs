@@ -639,7 +639,7 @@ fn lies() -> Vec<(String, Lie)> {
             0,
             "attest",
             &[
-                0, 4, 6, 10, 45, 50, 70, 80, 88, 92, 100, 110, 115, 120, 125, 140,
+                0, 4, 6, 10, 45, 50, 70, 80, 88, 92, 100, 110, 115, 120, 125, 132,
             ][..],
         ),
         (1, "signature", &[0, 2, 4, 5, 20, 37, 40, 60]),
@@ -740,7 +740,7 @@ fn make_key(tpm: &Swtpm, attributes: &str) -> Result<String> {
         "-C",
         "e",
         "-G",
-        "ecc256:ecdsa-sha256",
+        "ecc256:ecdsa-sha256:null",
         "-a",
         attributes,
         "-c",
