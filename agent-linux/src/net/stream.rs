@@ -82,7 +82,11 @@ impl DeadlineStream {
 
 impl Read for DeadlineStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.set_read_timeout(Some(self.left()?))?;
+        let mut patience = self.left()?;
+        if self.busy.load(Ordering::Relaxed) {
+            patience = patience.min(SILENCE);
+        }
+        self.socket.set_read_timeout(Some(patience))?;
         let read = self.socket.read(buffer).map_err(timed_out)?;
         if read > 0
             && let Some(request) = self.then.take()
@@ -108,6 +112,9 @@ impl Write for DeadlineStream {
         Ok(())
     }
 }
+
+/// How long the other side may send nothing in the middle of a request: who stops there holds the place of a payload.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// A socket's timeout looks like a socket that would block, which TLS takes for "later".
 fn timed_out(error: io::Error) -> io::Error {
