@@ -99,7 +99,7 @@ pub enum QuoteError {
     /// The TPM lost power without a shutdown, and its clock may have gone back.
     #[error(
         "the TPM's clock is not safe: it lost power without a shutdown; it becomes safe again by itself (after up to 70 \
-         minutes), or after an orderly reboot"
+         minutes), or when its owner sets it forward (tpm2_setclock)"
     )]
     ClockUnsafe,
     /// Boot counters or clock went back: another TPM, or one that was cleared.
