@@ -154,6 +154,7 @@ fn full_landing_zone_leaves_nothing() {
         assert!(!node.machine().unzipped().exists());
         assert!(!node.machine().root().join(".ssh").exists());
 
+        drop(file);
         fs::remove_file(filler)?;
         tenant.does(&["-c", "delete", "-u", &node.uuid()?])?;
         tenant.does(&add)?;

@@ -97,16 +97,15 @@ fn power_cuts_do_not_lock_the_node_out() {
             node.start_agent()?;
             assert_eq!(node.wait_until_registered()?, uuid);
         }
-        // After a power cut the TPM says itself that its clock may be wrong: quotes count again after an orderly boot.
+        // After a power cut the TPM says itself that its clock may be wrong: quotes count again once it is set forward.
         let tenant = Tenant::beside(&verifier)?;
         payload::documented(&tenant.work().join("payload"))?;
         tenant
             .fails(&["-t", &node.ip(), "--cert", "myca", "--include", "payload"])?
             .says(&["lost power"])?;
-        node.stop_agent()?;
-        node.tpm().reboot()?;
-        node.start_agent()?;
-        node.wait_until_registered()?;
+        let two_hours_later = "7200000";
+        node.tpm()
+            .tool("tpm2_setclock", &["-c", "p", two_hours_later])?;
         add(&verifier, &node)
     });
 }

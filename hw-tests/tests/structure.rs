@@ -69,6 +69,7 @@ const WORLDS: [(&str, &str, &[&str]); 4] = [
             "registrar.rs",
             "registrar/",
             "testing.rs",
+            "link/tests.rs",
         ],
     ),
 ];
