@@ -671,7 +671,8 @@ fn lies() -> Vec<(String, Lie)> {
         });
         lies.push((format!("no {field}"), lie));
     }
-    let whole: [(&str, fn(Reply) -> Reply); 3] = [
+    type Change = fn(Reply) -> Reply;
+    let whole: [(&str, Change); 3] = [
         ("not JSON", |reply| Reply {
             body: "<html>".into(),
             ..reply
