@@ -181,15 +181,27 @@ impl Agent {
     /// # Errors
     /// [`ClientError`].
     pub async fn outcome(&mut self, sealed_sha256: &str) -> Result<Option<Outcome>, ClientError> {
+        let answer = self.last_outcome().await?;
+        Ok(answer.map(|outcome| outcome.of(sealed_sha256)))
+    }
+
+    /// Whether the last payload that this agent had failed; `false` if it doesn't tell such things.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn last_payload_failed(&mut self) -> Result<bool, ClientError> {
+        let answer = self.last_outcome().await?;
+        Ok(answer.is_some_and(OutcomeAnswer::is_failure))
+    }
+
+    async fn last_outcome(&mut self) -> Result<Option<OutcomeAnswer>, ClientError> {
         let answer = self.caller.get(&self.path("payload/outcome")).await?;
         match answer.status {
             400 | 404 | 405 => Ok(None),
-            _ => {
-                let outcome: OutcomeAnswer = self
-                    .caller
-                    .results("tell what became of the payload", &answer)?;
-                Ok(Some(outcome.of(sealed_sha256)))
-            }
+            _ => self
+                .caller
+                .results("tell what became of the payload", &answer)
+                .map(Some),
         }
     }
 }

@@ -54,7 +54,8 @@ impl Wish {
     }
 }
 
-/// Delivers to a node; with `replace`, to one that the verifier may have already.
+/// Delivers to a node; with `replace`, to one that the verifier may have already. One whose last payload failed stays under
+/// attestation, since it had its key; it is delivered to anew without being asked for.
 pub(super) async fn add(context: &mut Context<'_>, replace: bool) -> Result<Report, Failure> {
     let start = Instant::now();
     let (arguments, settings) = (context.arguments, context.settings);
@@ -63,7 +64,7 @@ pub(super) async fn add(context: &mut Context<'_>, replace: bool) -> Result<Repo
     let keys = agree::check_keys(&uuid, &record, settings, wish.expected_ek.clone())?;
     let nonce = agree::random_text()?;
     let place = Place::find(arguments, &uuid, &record).await?;
-    let (greeting, load, view) = tokio::try_join!(
+    let (mut greeting, load, view) = tokio::try_join!(
         Greeting::exchange(
             &place,
             &uuid,
@@ -75,7 +76,8 @@ pub(super) async fn add(context: &mut Context<'_>, replace: bool) -> Result<Repo
         seal_aside(&wish.source, &uuid, settings),
         async { context.verifier.view(&uuid).await.map_err(Failure::from) },
     )?;
-    refuse_existing(&uuid, view.as_ref(), replace)?;
+    let replaces = view.is_some() && (replace || greeting.agent.last_payload_failed().await?);
+    refuse_existing(&uuid, view.as_ref(), replaces)?;
     let transport = accept(context, &uuid, &keys, &greeting, &nonce)?;
     say_first(context, &uuid, &keys, &wish.policy, &load);
     check_size(context, &load, &greeting)?;
@@ -86,7 +88,7 @@ pub(super) async fn add(context: &mut Context<'_>, replace: bool) -> Result<Repo
         uuid: &uuid,
         plan: Plan {
             payload: load.sealed.is_some(),
-            replace: replace && view.is_some(),
+            replace: replaces,
             verify: arguments.verify,
             limit: settings.timeout,
         },

@@ -179,7 +179,7 @@ fn report(course: &Course<'_>, delivery: &Delivery, digest: &str) -> Report {
         }
         None if exit == Exit::Done => {}
         None => text.push_str(
-            " The node stays at the verifier, under attestation; `-c update` delivers anew.",
+            " The node stays at the verifier, under attestation; the next add or update delivers anew.",
         ),
     }
     let script = match delivery.verdict() {

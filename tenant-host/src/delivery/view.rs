@@ -262,6 +262,12 @@ struct ScriptAnswer {
 }
 
 impl OutcomeAnswer {
+    /// Whether the agent's last payload, whosever it was, came to nothing or its script to an end other than 0.
+    pub(crate) fn is_failure(self) -> bool {
+        let script = self.script.and_then(ScriptAnswer::read);
+        self.stage == Stage::Failed || script.is_some_and(|script| script.end != ScriptEnd::Exit(0))
+    }
+
     /// The outcome of the payload with this digest; of another payload nothing is known yet but that ours waits.
     pub(crate) fn of(self, sealed_sha256: &str) -> Outcome {
         let is_ours = self
