@@ -300,6 +300,7 @@ fn autorun_leaves_nobody_behind() {
         let told = run_script(&tenant, &node, script)?;
         assert_eq!(told.code, 0, "{}", told.text);
         wait_until_gone("314159")?;
+        tenant.does(&["-c", "delete", "-u", &node.uuid()?])?;
         good_add_works(&tenant, &node)
     });
 }
@@ -418,6 +419,8 @@ fn run_script(tenant: &Tenant<'_>, node: &Node<'_>, script: &str) -> Result<Told
 fn good_add_works(tenant: &Tenant<'_>, node: &Node<'_>) -> Result {
     let folder = tenant.work().join("good");
     payload::script(&folder, "#!/bin/sh\necho good > /root/good\n")?;
+    // An agent that has just started must be at the registrar first.
+    node.uuid()?;
     let told = tenant.run(&["-t", &node.ip(), "--cert", "myca", "--include", "good"])?;
     assert_eq!(told.code, 0, "the next good add: {}", told.text);
     assert_eq!(
