@@ -1,6 +1,7 @@
 //! Who doesn't prove what it must, gets nothing: no V, no route, no seal.
 
 use std::fs;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -144,6 +145,44 @@ fn replayed_quote_fails() {
         };
         victim.enrol()?;
         victim.fails()
+    });
+}
+
+#[test]
+fn recorded_boot_is_refused() {
+    story(|site| {
+        let verifier = Verifier::start(site)?;
+        let node = Node::boot(&verifier, Swtpm::fresh(site)?)?;
+        let tape = Arc::new(Mutex::new(Vec::<(String, Reply)>::new()));
+        let recorder: Lie = Box::new({
+            let tape = Arc::clone(&tape);
+            move |path, truth| {
+                lock(&tape).push((without_nonce(path), truth.clone()));
+                truth
+            }
+        });
+        let liar = Liar::before(verifier.client_of(&node)?, recorder)?;
+        let victim = Victim {
+            verifier: &verifier,
+            node: &node,
+            liar: &liar,
+        };
+        victim.enrol()?;
+        victim.passes()?;
+        victim.leave()?;
+
+        // The machine boots something else; whoever has the good boot's traffic answers in its place, word for word.
+        node.tpm().extend(15, 1)?;
+        let given = count(&liar, "vkey");
+        liar.now_tells(Box::new(move |path, truth| {
+            let path = without_nonce(path);
+            let good = lock(&tape).iter().find(|(said, _)| *said == path).cloned();
+            good.map_or(truth, |(_, reply)| reply)
+        }));
+        victim.enrol()?;
+        victim.fails()?;
+        assert_eq!(count(&liar, "vkey"), given, "V was sent again");
+        Ok(())
     });
 }
 
@@ -625,6 +664,28 @@ fn wait_for_state(verifier: &Verifier<'_>, uuid: &str, states: &[i64]) -> Result
             .contains(&record["operational_state"].as_i64()?)
             .then_some(())
     })
+}
+
+/// A path, all of its query but the nonce.
+fn without_nonce(path: &str) -> String {
+    let (before, query) = path.split_once('?').unwrap_or((path, ""));
+    let rest: Vec<&str> = query
+        .split('&')
+        .filter(|field| !field.starts_with("nonce="))
+        .collect();
+    format!("{before}?{}", rest.join("&"))
+}
+
+/// How many requests of this kind the liar has heard.
+fn count(liar: &Liar, kind: &str) -> usize {
+    liar.heard()
+        .iter()
+        .filter(|request| request.contains(kind))
+        .count()
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn honest() -> Lie {

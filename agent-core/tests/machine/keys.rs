@@ -5,6 +5,7 @@ use agent_core::agent::{MAX_ANSWER_BYTES, Note, Peer, Plan, Request};
 use agent_core::drive::{Served, Shell};
 use agent_core::http::Status;
 use agent_core::http::head::RequestHead;
+use agent_core::payload::seal::OVERHEAD_BYTES;
 use agent_core::wire::form::UKeyForm;
 
 /// A delivery that must work, whatever came before it.
@@ -164,6 +165,33 @@ fn ukey_flood_is_bounded() {
     let last = Delivery::new(255);
     bench.vkey(&last);
     assert_eq!(bench.opened(), [last.payload.unwrap()]);
+}
+
+#[test]
+fn one_limit_stated_once() {
+    let told = Bench::new().get("/v2.6/agent/info");
+    assert!(
+        told.body
+            .contains(&format!(r#""max_sealed_bytes":{MAX_SEALED}"#))
+    );
+    // The limit counts sealed bytes, whatever base64 and JSON add to them.
+    for (sealed, status) in [
+        (MAX_SEALED - 1, 200),
+        (MAX_SEALED, 200),
+        (MAX_SEALED + 1, 413),
+    ] {
+        let bench = Bench::new();
+        let delivery = Delivery {
+            payload: Some(vec![b'x'; sealed - OVERHEAD_BYTES]),
+            ..Delivery::new(1)
+        };
+        assert_eq!(delivery.sealed().len(), sealed);
+        assert_eq!(bench.ukey(&delivery).status, status, "{sealed} bytes");
+        if status == 200 {
+            bench.vkey(&delivery);
+            assert_eq!(bench.opened(), [delivery.payload.unwrap()]);
+        }
+    }
 }
 
 #[test]
