@@ -23,7 +23,7 @@ impl Half {
     /// # Errors
     /// [`HalfError::Length`]: neither 16 nor 32 bytes.
     ///
-    /// Source: protocol.md A4, A5; Keylime's `crypto.strbitxor` and its agent's `keys_handler`.
+    /// Source: Keylime's `crypto.strbitxor` and its agent's `keys_handler`.
     pub fn from_slice(bytes: &[u8]) -> Result<Self, HalfError> {
         Material::from_slice(bytes).map(Self)
     }
@@ -66,7 +66,7 @@ impl Key {
     /// HMAC-SHA384 under the raw key: of the agent's uuid it is the `auth_tag`, of a challenge the answer to
     /// `keys/verify`.
     ///
-    /// Source: RFC 2104; protocol.md A4; Keylime's `crypto.do_hmac`.
+    /// Source: RFC 2104; Keylime's `crypto.do_hmac`.
     #[must_use]
     pub fn auth_tag(&self, message: &[u8]) -> [u8; AUTH_TAG_BYTES] {
         let mut block = Secret::<HMAC_BLOCK_BYTES>::zeroed();

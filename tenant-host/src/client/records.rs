@@ -65,7 +65,7 @@ pub struct NotACertificate;
 
 /// What the verifier is given: `POST /v2.6/agents/{uuid}`.
 ///
-/// Source: protocol.md A7; every field that Keylime's verifier requires is there.
+/// Source: Keylime's `cloud_verifier_tornado.AgentsHandler.post`; every field that it requires is there.
 #[derive(Serialize)]
 pub struct Enrolment<'a> {
     /// V in base64; `None` without a payload.

@@ -243,7 +243,7 @@ impl fmt::Display for ScriptEnd {
     }
 }
 
-/// The answer of the outcome route, as it is on the wire (protocol.md C0).
+/// The answer of the outcome route, as it is on the wire: `GET /v2.6/payload/outcome` of our agent.
 #[derive(Debug, Deserialize)]
 pub(crate) struct OutcomeAnswer {
     sealed_sha256: Option<String>,

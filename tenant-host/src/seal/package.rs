@@ -1,6 +1,6 @@
 //! The `--cert` package: a zip of the node's identity, then what was included.
 //!
-//! Source: protocol.md A10; Keylime's `ca_util.cmd_certpkg` has these names, this order and these modes.
+//! Source: Keylime's `ca_util.cmd_certpkg` has these names, this order and these modes.
 
 use std::io::{Cursor, Write};
 
