@@ -76,8 +76,9 @@ impl<'site> Verifier<'site> {
         let address = self.address.to_string();
         command
             .args(["--ip", &address, "--registrar-ip", &address])
-            .args(["--quote-interval", "0.2"])
-            .args(&self.options);
+            .args(&self.options)
+            // Unless an option says otherwise.
+            .env("KEYHALF_QUOTE_INTERVAL", "0.2");
         let program = Program::start(command, self.site.log("keyhalf-verifier"))?;
         program.wait_for("verifier listening on")?;
         program.wait_for("registrar listening on")?;
