@@ -1,96 +1,85 @@
 //! The figures that this project promises: one JSON object a line on standard output, a table on standard error.
 //!
-//! `./hw-tests/bench` builds the programs with optimisation and runs this. Figures that miss their budget are marked, and
-//! don't fail: only what couldn't be measured does.
+//! `./hw-tests/bench` builds the programs with optimisation and runs this. A figure that misses its budget is marked and
+//! fails nothing; only what couldn't be measured does.
+//!
+//! | module | figures |
+//! | --- | --- |
+//! | [`delivery`] | `add_to_script_done_ms` |
+//! | [`agent`] | `quote_cpu_us`, `agent_start_overhead_ms`, `agent_idle_rss_kib`, `agent_peak_rss_kib` |
+//! | [`open`], [`corpus`] | `payload_open_mb_per_s`, `payload_open_ratio`, `payload_open_worst_ratio` |
+//! | [`verifier`] | `verifier_cpu_us_per_attestation` |
+//! | [`figure`], [`meter`] | what a figure is, and what it is read from |
 
+mod agent;
+mod corpus;
+mod delivery;
+mod figure;
+mod meter;
 mod open;
-mod whole;
+mod verifier;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
+use figure::Figure;
 use hw_tests::Result;
-use serde_json::json;
+use hw_tests::site::Site;
 
-/// One measured value and what was promised.
-struct Figure {
-    name: &'static str,
-    value: f64,
-    unit: &'static str,
-    budget: Budget,
-    how: String,
-}
+/// Measures one or several figures.
+type Measure = fn(&Site) -> Result<Vec<Figure>>;
 
-/// What was promised.
-#[derive(Clone, Copy)]
-enum Budget {
-    AtMost(f64),
-    AtLeast(f64),
-    None,
-}
+const ALL: [(&str, Measure); 6] = [
+    ("delivery", delivery::add_to_script_done),
+    ("quotes", agent::quote_cpu),
+    ("start", agent::start_overhead),
+    ("memory", agent::memory),
+    ("payload", open::figures),
+    ("verifier", verifier::cpu_per_attestation),
+];
 
+/// Measures everything, or what the arguments name.
 fn main() -> ExitCode {
-    let parts: [fn() -> Result<Vec<Figure>>; 2] = [open::figures, whole::figures];
+    let chosen: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(unknown) = chosen
+        .iter()
+        .find(|name| ALL.iter().all(|(known, _)| known != name))
+    {
+        let known = ALL.map(|(name, _)| name).join(", ");
+        eprintln!("nothing to measure is called {unknown}; there are: {known}");
+        return ExitCode::from(2);
+    }
     let mut measured = Vec::new();
-    let mut complete = true;
-    for part in parts {
-        match part() {
-            Ok(figures) => measured.extend(figures),
+    let mut is_complete = true;
+    for (name, measure) in ALL {
+        if !chosen.is_empty() && !chosen.iter().any(|one| one == name) {
+            continue;
+        }
+        eprintln!("measuring: {name}");
+        match at_new_site(measure) {
+            Ok(figures) => {
+                figures.iter().for_each(|figure| println!("{figure}"));
+                measured.extend(figures);
+            }
             Err(error) => {
-                eprintln!("could not measure: {error}");
-                complete = false;
+                eprintln!("could not be measured: {name}: {error}");
+                is_complete = false;
             }
         }
     }
-    for Figure {
-        name,
-        value,
-        unit,
-        how,
-        ..
-    } in &measured
-    {
-        println!(
-            "{}",
-            json!({ "name": name, "value": value, "unit": unit, "how": how })
-        );
-    }
-    eprintln!("{:<34} {:>10} {:<7} budget", "figure", "value", "unit");
-    for figure in &measured {
-        let Figure {
-            name, value, unit, ..
-        } = figure;
-        eprintln!("{name:<34} {value:>10} {unit:<7} {}", figure.verdict());
-    }
-    if complete {
+    figure::show_table(&measured);
+    if is_complete {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
 }
 
-impl Figure {
-    fn verdict(&self) -> String {
-        let (promise, kept) = match self.budget {
-            Budget::AtMost(most) => (format!("at most {most}"), self.value <= most),
-            Budget::AtLeast(least) => (format!("at least {least}"), self.value >= least),
-            Budget::None => return "-".to_owned(),
-        };
-        if kept {
-            promise
-        } else {
-            format!("{promise}: MISSED")
+/// Each measurement has programs of its own; if it fails, what they said is shown.
+fn at_new_site(measure: Measure) -> Result<Vec<Figure>> {
+    let site = Site::new()?;
+    measure(&site).inspect_err(|_| {
+        for log in site.logs() {
+            eprintln!("---- {} said\n{}", log.name(), log.text());
         }
-    }
-}
-
-/// The middle one of several runs.
-fn median(mut runs: Vec<Duration>) -> Duration {
-    runs.sort();
-    runs.get(runs.len() / 2).copied().unwrap_or_default()
-}
-
-/// Two digits after the point are more than runs agree on.
-fn rounded(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
+    })
 }
