@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rcgen::{CertificateParams, Issuer, KeyPair, date_time_ymd};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
@@ -51,6 +52,24 @@ impl Credential {
         let made = rcgen::generate_simple_self_signed(vec!["client".to_owned()])?;
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
         Ok(Self(Some((vec![made.cert.der().clone()], key.into()))))
+    }
+}
+
+impl Credential {
+    /// A client certificate by the CA of these files, but of the year 2000.
+    ///
+    /// # Errors
+    /// They can't be read.
+    pub fn expired(ca: &Path, ca_key: &Path) -> Result<Self> {
+        let ca_key = KeyPair::from_pem(&fs::read_to_string(ca_key)?)?;
+        let issuer = Issuer::from_ca_cert_pem(&fs::read_to_string(ca)?, ca_key)?;
+        let mut leaf = CertificateParams::new(vec![])?;
+        leaf.not_before = date_time_ymd(2000, 1, 1);
+        leaf.not_after = date_time_ymd(2001, 1, 1);
+        let key = KeyPair::generate()?;
+        let certificate = leaf.signed_by(&key, &issuer)?;
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+        Ok(Self(Some((vec![certificate.der().clone()], key.into()))))
     }
 }
 

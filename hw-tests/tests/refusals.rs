@@ -518,10 +518,15 @@ fn every_route_by_every_credential() {
                 .map(|name| node.unzipped(&name));
             Credential::files(&files[0], &files[1])
         };
-        let who: [(&str, &dyn Fn() -> Result<Credential>); 3] = [
+        let long_ago = || {
+            let files = ["cacert.crt", "ca-private.pem"].map(|name| verifier.ca_file(name));
+            Credential::expired(&files[0], &files[1])
+        };
+        let who: [(&str, &dyn Fn() -> Result<Credential>); 4] = [
             ("nobody", &|| Ok(Credential::none())),
             ("a stranger", &|| Credential::stranger()),
             ("a node of another CA", &leaf),
+            ("an administrator of long ago", &long_ago),
         ];
         let agent = (node.address(), node::PORT, AGENT_ROUTES);
         let server = (verifier.address(), VERIFIER_PORT, VERIFIER_ROUTES);
