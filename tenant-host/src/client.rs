@@ -20,7 +20,7 @@ mod registrar;
 mod verifier;
 
 pub use agent::{Agent, AgentInfo, IdentityQuote};
-pub use records::{Enrolment, RegistrarRecord};
+pub use records::{Enrolment, NotACertificate, RegistrarRecord};
 pub use registrar::Registrar;
 pub use verifier::{Deleted, Enrolled, Verifier};
 

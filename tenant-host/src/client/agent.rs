@@ -191,7 +191,7 @@ impl Agent {
     /// [`ClientError`].
     pub async fn last_payload_failed(&mut self) -> Result<bool, ClientError> {
         let answer = self.last_outcome().await?;
-        Ok(answer.is_some_and(OutcomeAnswer::is_failure))
+        Ok(answer.is_some_and(OutcomeAnswer::tells_of_failure))
     }
 
     async fn last_outcome(&mut self) -> Result<Option<OutcomeAnswer>, ClientError> {

@@ -263,7 +263,7 @@ struct ScriptAnswer {
 
 impl OutcomeAnswer {
     /// Whether the agent's last payload, whosever it was, came to nothing or its script to an end other than 0.
-    pub(crate) fn is_failure(self) -> bool {
+    pub(crate) fn tells_of_failure(self) -> bool {
         let script = self.script.and_then(ScriptAnswer::read);
         self.stage == Stage::Failed || script.is_some_and(|script| script.end != ScriptEnd::Exit(0))
     }
