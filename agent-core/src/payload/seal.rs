@@ -7,6 +7,7 @@ use core::fmt;
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::aes::{Aes128, Aes256};
 use aes_gcm::{AeadInOut, AesGcm, KeyInit, aead::consts::U16};
+use zeroize::Zeroize;
 
 use super::halves::{Key, Material};
 
@@ -41,11 +42,12 @@ pub fn open_single<'a>(key: &Key, sealed: &'a mut [u8]) -> Result<&'a mut [u8], 
         .split_first_chunk_mut::<NONCE_BYTES>()
         .ok_or(too_short)?;
     let (body, tag) = rest.split_last_chunk_mut::<TAG_BYTES>().ok_or(too_short)?;
-    match key.material() {
-        Material::Short(key) => open::<Aes128Gcm>(key.as_ref().into(), nonce, body, tag)?,
-        Material::Long(key) => open::<Aes256Gcm>(key.as_ref().into(), nonce, body, tag)?,
-    }
-    Ok(body)
+    let opened = match key.material() {
+        Material::Short(key) => open::<Aes128Gcm>(key.as_ref().into(), nonce, body, tag),
+        Material::Long(key) => open::<Aes256Gcm>(key.as_ref().into(), nonce, body, tag),
+    };
+    wipe_stack();
+    opened.map(|()| body)
 }
 
 /// Seals a payload as one segment: encrypts `plaintext` in place and returns its tag.
@@ -124,6 +126,8 @@ impl core::error::Error for SealError {}
 type Aes128Gcm = AesGcm<Aes128, U16>;
 type Aes256Gcm = AesGcm<Aes256, U16>;
 
+/// Never inlined: what it leaves on the stack has to lie where [`wipe_stack`] writes.
+#[inline(never)]
 fn open<A>(
     key: &aes_gcm::Key<A>,
     nonce: &[u8; NONCE_BYTES],
@@ -160,6 +164,17 @@ where
             limit: aes_gcm::P_MAX,
         })
 }
+
+/// Overwrites the stack below its caller: the cipher works on 64 blocks at a time there and leaves the last ones, which are
+/// plaintext.
+#[inline(never)]
+fn wipe_stack() {
+    let mut used = [0_u8; CIPHER_STACK_BYTES];
+    used.zeroize();
+}
+
+/// The deepest frames of AES-GCM with wide vectors take 4 KiB; this is twice that.
+const CIPHER_STACK_BYTES: usize = 8 * 1024;
 
 /// Keylime authenticates nothing beside the payload; what a key is good for is bound by its `auth_tag`.
 const NO_ASSOCIATED_DATA: &[u8] = &[];
