@@ -78,7 +78,7 @@ fn revocation_key_is_not_in_the_database() {
 }
 
 #[test]
-fn key_is_wiped_from_the_agents_memory() {
+fn payload_is_wiped_from_the_agents_memory() {
     story(|site| {
         let verifier = Verifier::start(site)?;
         let node = Node::boot(&verifier, Swtpm::fresh(site)?)?;
@@ -88,8 +88,7 @@ fn key_is_wiped_from_the_agents_memory() {
         fs::write(tenant.work().join("secret.bin"), secret)?;
         tenant.does(&["-t", &node.ip(), "-f", "secret.bin"])?;
         let pid = node.program()?.pid();
-        // Its last blocks are left out: they pass over the stack of the cipher, which wipes its keys but not that.
-        for at in [0, 1024, 2048, 3072] {
+        for at in (0..4096).step_by(64) {
             assert!(
                 !memory_has(pid, &secret[at..at + 64])?,
                 "bytes {at} and on of the payload are in memory"
