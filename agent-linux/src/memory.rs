@@ -50,6 +50,16 @@ pub fn lock_all() -> bool {
     is_enough
 }
 
+/// Overwrites the stack below its caller, where a call that has returned may have left key halves.
+#[inline(never)]
+pub fn wipe_stack() {
+    let mut used = [0_u8; USED_STACK_BYTES];
+    used.zeroize();
+}
+
+/// How deep a request's calls go, the TSS included.
+const USED_STACK_BYTES: usize = 32 * 1024;
+
 /// More memory than the agent ever maps.
 const PLENTY: u64 = 4 << 30;
 

@@ -97,6 +97,11 @@ impl Package {
         Ok(json!({ "encrypted_key": BASE64.encode(encrypted) }))
     }
 
+    /// K, U and V.
+    pub fn parts(&self) -> [&[u8]; 3] {
+        [self.key.as_bytes(), self.u.as_bytes(), self.v.as_bytes()]
+    }
+
     /// V as it goes to the verifier.
     pub fn v(&self) -> String {
         BASE64.encode(self.v.as_bytes())

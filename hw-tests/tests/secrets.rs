@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hw_tests::Result;
 use hw_tests::bus::code;
+use hw_tests::byhand::Package;
 use hw_tests::node::Node;
 use hw_tests::payload::{self, SECRET};
 use hw_tests::servers::Verifier;
@@ -96,6 +97,26 @@ fn payload_is_wiped_from_the_agents_memory() {
         }
         // The search finds what is there: the agent's own name.
         assert!(memory_has(pid, b"keyhalf-agent")?);
+        Ok(())
+    });
+}
+
+#[test]
+fn halves_are_wiped_from_the_agents_memory() {
+    story(|site| {
+        let verifier = Verifier::start(site)?;
+        let node = Node::boot(&verifier, Swtpm::fresh(site)?)?;
+        let tenant = Tenant::beside(&verifier)?;
+        let package = Package::of(b"not an archive")?;
+        package.write(&tenant.work())?;
+        tenant.does(&["-t", &node.ip(), "-k", "key", "-p", "payload"])?;
+        let pid = node.program()?.pid();
+        // The key stays, for keys/verify; the halves have done their work.
+        let [key, u, v] = package.parts();
+        for (name, half) in [("U", u), ("V", v)] {
+            assert!(!memory_has(pid, half)?, "{name} is in memory");
+        }
+        assert!(memory_has(pid, key)?, "the search finds what is there");
         Ok(())
     });
 }

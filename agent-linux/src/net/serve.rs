@@ -13,6 +13,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::stream::{DeadlineStream, Io};
 use super::tls::peer_certificate;
+use crate::memory::wipe_stack;
 
 /// How long each part of a connection may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +90,9 @@ impl<S: Shell + Send + Sync + 'static> Server<S> {
             } else {
                 sock.rest(self.deadlines.idle, self.deadlines.request);
             }
-            match serve_one(&mut io, &*self.shell, peer, &mut buffers)? {
+            let served = serve_one(&mut io, &*self.shell, peer, &mut buffers);
+            wipe_stack();
+            match served? {
                 Served::Keep => {}
                 Served::Gone => return Ok(()),
                 Served::Close => return io.0.close(),

@@ -256,7 +256,9 @@ impl Tpm for TssTpm {
                 })
             })
         })?;
-        opened("the key half", plain.value())
+        let half = opened("the key half", plain.value())?;
+        channel.overwrite_last_answer()?;
+        Ok(half)
     }
 
     fn random(&mut self, out: &mut [u8]) -> Result<(), TssError> {

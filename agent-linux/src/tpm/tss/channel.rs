@@ -87,6 +87,18 @@ impl Channel {
         }
     }
 
+    /// Has the TPM say something longer than a decrypted key half: the library keeps the last answer in a buffer that it never
+    /// wipes, and reuses it for the next one.
+    ///
+    /// # Errors
+    /// [`TssError::Command`].
+    pub(super) fn overwrite_last_answer(&mut self) -> Result<(), TssError> {
+        self.ask("TPM2_GetCapability", |tpm| {
+            tpm.get_capability(CapabilityType::TpmProperties, PROPERTIES_FIRST, PROPERTIES)
+        })
+        .map(drop)
+    }
+
     /// Flushes an object or a session that this agent loaded.
     ///
     /// # Errors
@@ -174,6 +186,12 @@ fn until_ready<T>(mut send: impl FnMut() -> Result<T, Code>) -> Result<T, Code> 
 const TRANSIENT_FIRST: u32 = 0x8000_0000;
 /// Source: TPM 2.0 Library part 2, table 29.
 const LOADED_SESSION_FIRST: u32 = 0x0200_0000;
+/// The fixed properties, of which every TPM has more than [`PROPERTIES`].
+///
+/// Source: TPM 2.0 Library part 2, table 23.
+const PROPERTIES_FIRST: u32 = 0x100;
+/// Eight bytes each, of an answer that is to be longer than 64.
+const PROPERTIES: u32 = 32;
 /// More places than a TPM without resource manager has.
 const MAX_STALE: u32 = 64;
 
