@@ -316,9 +316,14 @@ fn halves_wait_for_each_other() {
         post("vkey", &three.vkey(&transport)?)?;
         assert!(!has_key(&one)? && !has_key(&two)? && !has_key(&three)?);
 
+        // The V that waited fits its own U.
+        post("ukey", &three.ukey(&uuid, &transport)?)?;
+        wait_until_finished(&client)?;
+        assert!(has_key(&three)?);
+
         // U twice: the newer counts.
         let four = Package::of(&payload::archive(&[("newer", b"newer")])?)?;
-        post("ukey", &three.ukey(&uuid, &transport)?)?;
+        post("ukey", &two.ukey(&uuid, &transport)?)?;
         post("ukey", &four.ukey(&uuid, &transport)?)?;
         post("vkey", &four.vkey(&transport)?)?;
         wait_until_finished(&client)?;
