@@ -4,13 +4,13 @@
 mod common;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use agent_core::tpm::Tpm;
 use agent_core::wire::quote::{Digest, HashAlg, PcrMask, SignAlg};
 use agent_linux::tpm::tss::{TssError, TssTpm};
-use common::Swtpm;
+use common::{Swtpm, program};
 use sha2::Digest as _;
 use sha2::{Sha256, Sha384};
 use tempfile::TempDir;
@@ -21,7 +21,7 @@ fn open(swtpm: &Swtpm) -> TssTpm {
 
 /// Runs one of tpm2-tools on the same TPM.
 fn tool(swtpm: &Swtpm, directory: &Path, words: &[&str]) -> bool {
-    let mut command = Command::new(words[0]);
+    let mut command = program(words[0]);
     command
         .args(&words[1..])
         .current_dir(directory)
@@ -36,7 +36,7 @@ fn tool(swtpm: &Swtpm, directory: &Path, words: &[&str]) -> bool {
 }
 
 fn openssl(directory: &Path, words: &[&str]) {
-    let out = Command::new("openssl")
+    let out = program("openssl")
         .args(words)
         .current_dir(directory)
         .output()
@@ -59,7 +59,7 @@ fn mask(bits: u32) -> PcrMask {
 
 fn places_taken(swtpm: &Swtpm) -> String {
     let list = |kind: &str| {
-        let out = Command::new("tpm2_getcap")
+        let out = program("tpm2_getcap")
             .arg(kind)
             .env("TPM2TOOLS_TCTI", swtpm.tcti())
             .output()
@@ -392,7 +392,7 @@ fn ek_certificates() {
     let public = [
         "x509", "-inform", "DER", "-in", "ek.der", "-pubkey", "-noout",
     ];
-    let public = Command::new("openssl")
+    let public = program("openssl")
         .args(public)
         .current_dir(directory.path())
         .output()
@@ -533,7 +533,7 @@ fn killed_at_any_moment() {
     let swtpm = Swtpm::fresh();
     let identity = open(&swtpm).identity().clone();
     for milliseconds in 0..25 {
-        let mut victim = Command::new(std::env::current_exe().unwrap())
+        let mut victim = program(std::env::current_exe().unwrap())
             .args(["--exact", "killed_at_any_moment"])
             .env(VICTIM, swtpm.tcti())
             .stdout(Stdio::null())

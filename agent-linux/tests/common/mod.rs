@@ -4,6 +4,7 @@
     reason = "a test that can't set itself up has failed"
 )]
 
+use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
@@ -53,7 +54,7 @@ impl Swtpm {
             ),
         )
         .unwrap();
-        let out = Command::new("swtpm_setup")
+        let out = program("swtpm_setup")
             .args([
                 "--tpm2",
                 "--create-ek-cert",
@@ -109,6 +110,20 @@ impl Drop for Swtpm {
     }
 }
 
+/// A program without this process's open files: tpm2-tss opens its connections without close-on-exec, and one that a program
+/// of another test held on to would keep that TPM's only seat.
+pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("bash");
+    command.args(["-c", WITHOUT_FILES, "bash"]).arg(name);
+    command
+}
+
+const WITHOUT_FILES: &str = r#"for fd in /proc/self/fd/*; do
+    fd=${fd##*/}
+    [ "$fd" -le 2 ] || eval "exec $fd>&-"
+done
+exec "$@""#;
+
 fn launch(state: &TempDir) -> (Child, u16) {
     for _ in 0..20 {
         let port = free_pair();
@@ -121,7 +136,7 @@ fn launch(state: &TempDir) -> (Child, u16) {
 }
 
 fn launch_at(state: &TempDir, port: u16) -> (Child, u16) {
-    let mut child = Command::new("swtpm")
+    let mut child = program("swtpm")
         .args([
             "socket",
             "--tpm2",
