@@ -3,4 +3,4 @@
 pub mod message;
 mod notify;
 
-pub use notify::notify;
+pub use notify::{send, sign};

@@ -16,29 +16,34 @@ use crate::rounds::node::Node;
 use crate::rounds::progress::Failure;
 use crate::store::Store;
 
-/// Signs the revocation of a node and tells every peer, the node itself included. Ends when each has answered or was asked
-/// a few times.
+/// The signed revocation of a node, ready to be sent; `None`, which the log explains, if it can't be signed.
 ///
-/// Receivers that can't be reached in that time don't learn of it; the log says which.
-pub async fn notify(store: Store, node: Arc<Node>, failure: Failure, peers: Vec<Arc<Node>>) {
-    let msg = message::text(&node.id, &node.terms.text, &failure, SystemTime::now());
-    let signature = match signature(&store, &node.id, &msg).await {
+/// Its key goes when the node is deleted, so this is done before anybody can know of the failure.
+pub async fn sign(store: &Store, node: &Node, failure: &Failure) -> Option<Bytes> {
+    let msg = message::text(&node.id, &node.terms.text, failure, SystemTime::now());
+    let signature = match signature(store, &node.id, &msg).await {
         Ok(signature) => signature,
         Err(error) => {
             error!(agent = %node.id, "its revocation can't be signed and isn't sent: {error}");
-            return;
+            return None;
         }
     };
     if signature.is_empty() {
         warn!(agent = %node.id, "it was added without a revocation key, so its revocation is sent unsigned and receivers will refuse it");
     }
-    let body = match serde_json::to_vec(&Notification { msg, signature }) {
-        Ok(body) => Bytes::from(body),
+    match serde_json::to_vec(&Notification { msg, signature }) {
+        Ok(body) => Some(Bytes::from(body)),
         Err(error) => {
             error!(agent = %node.id, "its revocation can't be written: {error}");
-            return;
+            None
         }
-    };
+    }
+}
+
+/// Tells every peer, the node itself included. Ends when each has answered or was asked a few times.
+///
+/// Receivers that can't be reached in that time don't learn of it; the log says which.
+pub async fn send(node: Arc<Node>, body: Bytes, peers: Vec<Arc<Node>>) {
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut sending = JoinSet::new();
     for peer in peers {

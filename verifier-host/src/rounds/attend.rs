@@ -281,17 +281,18 @@ impl Attendant {
 
     async fn failed(&mut self, state: OperationalState, failure: Failure) -> Duration {
         error!(agent = %self.node.id, event = failure.event_id, "failed: {}", failure.reason);
+        let notice = match state {
+            OperationalState::InvalidQuote => {
+                revocation::sign(&self.shared.store, &self.node, &failure).await
+            }
+            _ => None,
+        };
         self.node
-            .update(|progress| progress.failed(state, failure.clone(), unix_now()));
+            .update(|progress| progress.failed(state, failure, unix_now()));
         self.write().await;
-        if state == OperationalState::InvalidQuote {
+        if let Some(notice) = notice {
             let peers = self.shared.nodes();
-            tokio::spawn(revocation::notify(
-                self.shared.store.clone(),
-                Arc::clone(&self.node),
-                failure,
-                peers,
-            ));
+            tokio::spawn(revocation::send(Arc::clone(&self.node), notice, peers));
         }
         Duration::ZERO
     }
