@@ -72,3 +72,27 @@ use_namespaces() {
 }
 
 target_dir() { printf '%s\n' "${CARGO_TARGET_DIR:-$root/target}"; }
+
+# Keylime's programs, in a Python environment of their own below the target directory. Fails if the Python registry can't
+# be reached, and ends the script if it can and Keylime can't be installed all the same.
+install_keylime() {
+    local home stamp
+    home=$(target_dir)/keylime-7.14.3
+    stamp=$(sha256sum hw-tests/keylime/requirements.txt)
+    export KEYHALF_KEYLIME=$home
+    [ "$(cat "$home/installed" 2>/dev/null)" != "$stamp" ] || return 0
+    say "== installing Keylime 7.14.3 to $home"
+    rm -rf "$home"
+    # Debian's Python, because python3-gpg is built for it and in no registry.
+    /usr/bin/python3 -m venv "$home" || die "python3-venv is missing"
+    if ! "$home/bin/pip" --disable-pip-version-check --retries 2 --timeout 20 download --quiet --no-deps \
+        --dest "$home/probe" keylime==7.14.3; then
+        say "== the Python registry can't be reached"
+        return 1
+    fi
+    "$home/bin/pip" --disable-pip-version-check install --quiet --require-hashes \
+        -r hw-tests/keylime/requirements.txt || die "Keylime can't be installed"
+    ln -s /usr/lib/python3/dist-packages/gpg "$home"/lib/python3*/site-packages/
+    "$home/bin/python3" -c 'import gpg' || die "Debian's python3-gpg doesn't work in $home"
+    printf '%s\n' "$stamp" >"$home/installed"
+}

@@ -19,16 +19,22 @@
 
 pub mod bus;
 pub mod byhand;
+pub mod day;
+pub mod keylime;
 pub mod liar;
 pub mod machine;
 pub mod node;
+pub mod operator;
 pub mod payload;
 pub mod process;
 pub mod raw;
+pub mod relay;
 pub mod servers;
 pub mod site;
 pub mod swtpm;
+pub mod tap;
 pub mod tenant;
+pub mod traffic;
 
 /// What a scenario ends with: any error fails it, and the logs of its programs are shown.
 pub type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::Result;
 use crate::machine::{KEYLIME, Machine};
 use crate::process::{LIMIT, Log, Program};
-use crate::servers::Verifier;
+use crate::servers::Servers;
 use crate::site::{Site, fresh_address};
 use crate::swtpm::Swtpm;
 
@@ -30,40 +30,40 @@ pub struct Node<'site> {
 }
 
 impl<'site> Node<'site> {
-    /// A node that has registered with the verifier's registrar and listens.
+    /// A node that has registered and listens.
     ///
     /// # Errors
     /// The agent doesn't start or doesn't register.
-    pub fn boot(verifier: &Verifier<'site>, tpm: Swtpm) -> Result<Self> {
-        Self::boot_with(verifier, tpm, &[])
+    pub fn boot(servers: &impl Servers<'site>, tpm: Swtpm) -> Result<Self> {
+        Self::boot_with(servers, tpm, &[])
     }
 
     /// As [`Node::boot`], with more options for the agent.
     ///
     /// # Errors
     /// As [`Node::boot`].
-    pub fn boot_with(verifier: &Verifier<'site>, tpm: Swtpm, options: &[&str]) -> Result<Self> {
-        let mut node = Self::install(verifier, tpm, options)?;
+    pub fn boot_with(servers: &impl Servers<'site>, tpm: Swtpm, options: &[&str]) -> Result<Self> {
+        let mut node = Self::install(servers, tpm, options)?;
         node.start_agent()?;
         node.wait_until_registered()?;
         Ok(node)
     }
 
-    /// A node whose agent isn't started yet. It knows the verifier's CA and the registrar's address.
+    /// A node whose agent isn't started yet. It knows the servers' CA and the registrar's address.
     ///
     /// # Errors
     /// No namespace for it.
-    pub fn install(verifier: &Verifier<'site>, tpm: Swtpm, options: &[&str]) -> Result<Self> {
-        let site = verifier.site();
+    pub fn install(servers: &impl Servers<'site>, tpm: Swtpm, options: &[&str]) -> Result<Self> {
+        let site = servers.site();
         let address = fresh_address();
         let machine = Machine::new(site, &format!("node-{address}"))?;
-        verifier.introduce_to(&machine.keylime())?;
+        servers.introduce_to(&machine)?;
         let options = options.iter().map(|&option| option.to_owned()).collect();
         Ok(Self {
             site,
             machine,
             address,
-            registrar: verifier.address(),
+            registrar: servers.registrar(),
             tpm,
             options,
             running: None,

@@ -1,9 +1,11 @@
-//! The verifier with its registrar, on the operator's machine.
+//! The servers on an operator's machine: what nodes and tenants need to know of them, and keyhalf's verifier with its
+//! registrar.
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Result;
@@ -22,11 +24,55 @@ pub const REGISTRAR_TLS_PORT: u16 = 8891;
 /// Port of the verifier.
 pub const VERIFIER_PORT: u16 = 8881;
 
-/// `keyhalf-verifier` on a machine of its own.
+/// An operator's servers, whoever made them: where they are, and the machine that has their certificates.
+pub trait Servers<'site> {
+    /// The scenario.
+    fn site(&self) -> &'site Site;
+
+    /// Their machine, which is the tenant's as well.
+    fn machine(&self) -> &Machine;
+
+    /// Where the registrar is.
+    fn registrar(&self) -> Ipv4Addr;
+
+    /// Where the verifier is.
+    fn verifier(&self) -> Ipv4Addr;
+
+    /// Gives a node the certificate by which it knows these servers and their tenants, as an operator would.
+    ///
+    /// # Errors
+    /// The copy fails.
+    fn introduce_to(&self, node: &Machine) -> Result {
+        fs::create_dir_all(node.keylime().join("cv_ca"))?;
+        fs::copy(
+            ca_file(self.machine(), "cacert.crt"),
+            ca_file(node, "cacert.crt"),
+        )?;
+        Ok(())
+    }
+}
+
+/// A file of the `cv_ca` directory of a machine.
+pub fn ca_file(machine: &Machine, name: &str) -> PathBuf {
+    machine.keylime().join("cv_ca").join(name)
+}
+
+/// The administrator's certificate and key on a machine.
+///
+/// # Errors
+/// They can't be read.
+pub fn administrator(machine: &Machine) -> Result<Credential> {
+    Credential::files(
+        &ca_file(machine, "client-cert.crt"),
+        &ca_file(machine, "client-private.pem"),
+    )
+}
+
+/// `keyhalf-verifier` on an operator's machine.
 #[derive(Debug)]
 pub struct Verifier<'site> {
     site: &'site Site,
-    machine: Machine,
+    machine: Arc<Machine>,
     address: Ipv4Addr,
     options: Vec<String>,
     running: Option<Program>,
@@ -54,7 +100,20 @@ impl<'site> Verifier<'site> {
     /// # Errors
     /// It doesn't start.
     pub fn start_at(site: &'site Site, address: Ipv4Addr, options: &[&str]) -> Result<Self> {
-        let machine = Machine::new(site, "operator")?;
+        let machine = Arc::new(Machine::new(site, "operator")?);
+        Self::start_on(site, machine, address, options)
+    }
+
+    /// As [`Verifier::start_at`], on a machine that is there, with what lies in its Keylime directory.
+    ///
+    /// # Errors
+    /// It doesn't start.
+    pub fn start_on(
+        site: &'site Site,
+        machine: Arc<Machine>,
+        address: Ipv4Addr,
+        options: &[&str],
+    ) -> Result<Self> {
         let options = options.iter().map(|&option| option.to_owned()).collect();
         let mut verifier = Self {
             site,
@@ -130,7 +189,7 @@ impl<'site> Verifier<'site> {
 
     /// A file of its `cv_ca` directory.
     pub fn ca_file(&self, name: &str) -> PathBuf {
-        self.machine.keylime().join("cv_ca").join(name)
+        ca_file(&self.machine, name)
     }
 
     /// The administrator's certificate and key.
@@ -138,10 +197,7 @@ impl<'site> Verifier<'site> {
     /// # Errors
     /// They can't be read.
     pub fn administrator(&self) -> Result<Credential> {
-        Credential::files(
-            &self.ca_file("client-cert.crt"),
-            &self.ca_file("client-private.pem"),
-        )
+        administrator(&self.machine)
     }
 
     /// An administrator's way to the verifier.
@@ -173,23 +229,26 @@ impl<'site> Verifier<'site> {
         Client::tls(node.address(), node::PORT, self.administrator()?)
     }
 
-    /// Gives a machine the certificate by which it knows this verifier and its tenants, as an operator would.
-    ///
-    /// # Errors
-    /// The copy fails.
-    pub fn introduce_to(&self, keylime: &Path) -> Result {
-        fs::create_dir_all(keylime.join("cv_ca"))?;
-        fs::copy(self.ca_file("cacert.crt"), keylime.join("cv_ca/cacert.crt"))?;
-        Ok(())
-    }
-
     /// A command on its machine.
     pub fn command(&self, program: &str) -> Command {
         self.machine.command(program)
     }
+}
 
-    /// The scenario.
-    pub fn site(&self) -> &'site Site {
+impl<'site> Servers<'site> for Verifier<'site> {
+    fn site(&self) -> &'site Site {
         self.site
+    }
+
+    fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    fn registrar(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    fn verifier(&self) -> Ipv4Addr {
+        self.address
     }
 }

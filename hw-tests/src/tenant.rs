@@ -1,20 +1,51 @@
-//! The operator's command line.
+//! The operator's command line, keyhalf's or Keylime's.
 
+use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::Result;
-use crate::machine;
+use crate::keylime;
+use crate::machine::{self, Machine};
 use crate::process::{LIMIT, Log, Program};
-use crate::servers::Verifier;
+use crate::servers::Servers;
+use crate::site::Site;
 use crate::swtpm;
 
-/// `keyhalf-tenant` on the verifier's machine.
+/// A tenant on the servers' machine: `keyhalf-tenant`, or Keylime's.
 #[derive(Debug)]
 pub struct Tenant<'a> {
-    verifier: &'a Verifier<'a>,
-    program: &'static str,
+    site: &'a Site,
+    machine: &'a Machine,
+    registrar: Ipv4Addr,
+    verifier: Ipv4Addr,
+    program: TenantProgram,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TenantProgram {
+    Keyhalf,
+    KeyhalfAsKeylimes,
+    Keylimes,
+}
+
+impl TenantProgram {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Keyhalf => "keyhalf-tenant",
+            Self::KeyhalfAsKeylimes => "./keylime_tenant",
+            Self::Keylimes => "Keylime's keylime_tenant",
+        }
+    }
+
+    fn command(self, machine: &Machine) -> Command {
+        match self {
+            Self::Keyhalf | Self::KeyhalfAsKeylimes => machine.command(self.name()),
+            Self::Keylimes => keylime::program(machine, "tenant"),
+        }
+    }
 }
 
 /// How a command ended, and what it said.
@@ -29,15 +60,31 @@ pub struct Told {
 }
 
 impl<'a> Tenant<'a> {
-    /// A tenant on the verifier's machine that trusts the TPMs' manufacturer.
+    /// A tenant on the servers' machine that trusts the TPMs' manufacturer.
     ///
     /// # Errors
     /// No TPM was made yet, so there is no manufacturer.
-    pub fn beside(verifier: &'a Verifier<'_>) -> Result<Self> {
-        swtpm::trust_manufacturer(&verifier.machine().keylime().join("tpm_cert_store"))?;
+    pub fn beside<'site: 'a>(servers: &'a impl Servers<'site>) -> Result<Self> {
+        Self::of(servers, TenantProgram::Keyhalf)
+    }
+
+    /// Keylime's own tenant in the same place.
+    ///
+    /// # Errors
+    /// As [`Tenant::beside`].
+    pub fn keylimes_beside<'site: 'a>(servers: &'a impl Servers<'site>) -> Result<Self> {
+        Self::of(servers, TenantProgram::Keylimes)
+    }
+
+    fn of<'site: 'a>(servers: &'a impl Servers<'site>, program: TenantProgram) -> Result<Self> {
+        let machine = servers.machine();
+        swtpm::trust_manufacturer(&machine.keylime().join("tpm_cert_store"))?;
         Ok(Self {
-            verifier,
-            program: "keyhalf-tenant",
+            site: servers.site(),
+            machine,
+            registrar: servers.registrar(),
+            verifier: servers.verifier(),
+            program,
         })
     }
 
@@ -46,17 +93,17 @@ impl<'a> Tenant<'a> {
     /// # Errors
     /// The link to it can't be made.
     pub fn called_keylime_tenant(self) -> Result<Self> {
-        let program = Path::new(machine::PROGRAMS).join(self.program);
+        let program = Path::new(machine::PROGRAMS).join(self.program.name());
         symlink(program, self.work().join("keylime_tenant"))?;
         Ok(Self {
-            program: "./keylime_tenant",
+            program: TenantProgram::KeyhalfAsKeylimes,
             ..self
         })
     }
 
     /// Where the tenant stands: relative paths of its arguments start here.
     pub fn work(&self) -> PathBuf {
-        self.verifier.machine().work()
+        self.machine.work()
     }
 
     /// Runs it to its end.
@@ -86,7 +133,7 @@ impl<'a> Tenant<'a> {
         }
         Err(format!(
             "{} {} ended with {}:\n{}",
-            self.program,
+            self.program.name(),
             arguments.join(" "),
             told.code,
             told.text
@@ -105,7 +152,7 @@ impl<'a> Tenant<'a> {
         }
         Err(format!(
             "{} {} succeeded, and must not:\n{}",
-            self.program,
+            self.program.name(),
             arguments.join(" "),
             told.text
         )
@@ -117,16 +164,13 @@ impl<'a> Tenant<'a> {
     /// # Errors
     /// It can't be started.
     pub fn launch(&self, arguments: &[&str]) -> Result<(Program, std::sync::Arc<Log>, Instant)> {
-        let address = self.verifier.address().to_string();
-        let mut command = self.verifier.command(self.program);
+        let mut command = self.program.command(self.machine);
         command
-            .env("KEYLIME_TENANT_VERIFIER_IP", &address)
-            .env("KEYLIME_TENANT_REGISTRAR_IP", &address);
+            .env("KEYLIME_TENANT_VERIFIER_IP", self.verifier.to_string())
+            .env("KEYLIME_TENANT_REGISTRAR_IP", self.registrar.to_string());
         command.args(arguments);
-        let log = self
-            .verifier
-            .site()
-            .log(&format!("{} {}", self.program, arguments.join(" ")));
+        let name = format!("{} {}", self.program.name(), arguments.join(" "));
+        let log = self.site.log(&name);
         let started = Instant::now();
         Ok((Program::start(command, log.clone())?, log, started))
     }

@@ -8,11 +8,12 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use hw_tests::Result;
 use hw_tests::bus::code;
 use hw_tests::byhand::{Package, enrolment};
-use hw_tests::liar::{Liar, Lie};
+use hw_tests::liar::Liar;
 use hw_tests::node::{self, Node};
 use hw_tests::payload;
 use hw_tests::process::{LIMIT, until};
 use hw_tests::raw::{Client, Credential, Reply};
+use hw_tests::relay::{Lie, honest};
 use hw_tests::servers::{REGISTRAR_TLS_PORT, VERIFIER_PORT, Verifier};
 use hw_tests::site::story;
 use hw_tests::swtpm::Swtpm;
@@ -691,10 +692,6 @@ fn count(liar: &Liar, kind: &str) -> usize {
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn honest() -> Lie {
-    Box::new(|_, truth| truth)
 }
 
 /// Each changes one thing of a quote's answer.

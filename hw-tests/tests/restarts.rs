@@ -7,7 +7,7 @@ use hw_tests::Result;
 use hw_tests::node::Node;
 use hw_tests::payload;
 use hw_tests::process::{LIMIT, until};
-use hw_tests::servers::Verifier;
+use hw_tests::servers::{Servers, Verifier};
 use hw_tests::site::story;
 use hw_tests::swtpm::Swtpm;
 use hw_tests::tenant::Tenant;
@@ -214,7 +214,7 @@ fn identity_needs_no_file() {
             );
         }
         fs::remove_dir_all(node.machine().keylime().join("cv_ca"))?;
-        verifier.introduce_to(&node.machine().keylime())?;
+        verifier.introduce_to(node.machine())?;
         node.start_agent()?;
         assert_eq!(node.wait_until_registered()?, uuid);
         let after = verifier.registrar_client()?.get(&path)?.results()?;

@@ -6,7 +6,7 @@ use hw_tests::byhand::{Package, enrolment};
 use hw_tests::node::Node;
 use hw_tests::process::{LIMIT, until};
 use hw_tests::raw::Session;
-use hw_tests::servers::Verifier;
+use hw_tests::servers::{Servers, Verifier};
 use hw_tests::site::Site;
 use hw_tests::swtpm::Swtpm;
 

@@ -1,0 +1,6 @@
+//! keyhalf among Keylime's own programs: registrar, verifier and tenant 7.14.3.
+//!
+//! Keylime's agent is in no package registry, so the node is always ours; what Keylime's agent says is held by recorded traffic (`tests/traffic.rs`).
+
+mod cells;
+mod traffic;
