@@ -63,8 +63,20 @@ impl<'site> Keylime<'site> {
         machine: Arc<Machine>,
         settings: &[Setting<'_>],
     ) -> Result<Self> {
+        Self::install_at(site, machine, fresh_address(), settings)
+    }
+
+    /// As [`Keylime::install_on`], at an address of one's choice.
+    ///
+    /// # Errors
+    /// As [`Keylime::install_on`].
+    pub fn install_at(
+        site: &'site Site,
+        machine: Arc<Machine>,
+        address: Ipv4Addr,
+        settings: &[Setting<'_>],
+    ) -> Result<Self> {
         configure(&machine)?;
-        let address = fresh_address();
         let ip = address.to_string();
         let defaults = [
             ("verifier", "ip", ip.as_str()),
@@ -91,6 +103,16 @@ impl<'site> Keylime<'site> {
     pub fn start_verifier(&mut self) -> Result {
         let program = self.launch("verifier", VERIFIER_PORT)?;
         self.verifier = Some(program);
+        Ok(())
+    }
+
+    /// Lets the verifier make its `cv_ca`, and stops it again.
+    ///
+    /// # Errors
+    /// It doesn't start.
+    pub fn make_certificates(&mut self) -> Result {
+        self.start_verifier()?;
+        self.verifier = None;
         Ok(())
     }
 

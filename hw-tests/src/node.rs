@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,11 +23,18 @@ pub struct Node<'site> {
     site: &'site Site,
     machine: Machine,
     address: Ipv4Addr,
-    registrar: Ipv4Addr,
     tpm: Swtpm,
-    options: Vec<String>,
+    program: &'static str,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     running: Option<Program>,
 }
+
+/// keyhalf's agent.
+const AGENT: &str = "keyhalf-agent";
+
+/// The agent that can also do without TLS, where it is told to: `./hw-tests/test interop` builds it.
+const PLAIN_AGENT: &str = "keyhalf-agent-plain-http";
 
 impl<'site> Node<'site> {
     /// A node that has registered and listens.
@@ -54,20 +61,67 @@ impl<'site> Node<'site> {
     /// # Errors
     /// No namespace for it.
     pub fn install(servers: &impl Servers<'site>, tpm: Swtpm, options: &[&str]) -> Result<Self> {
-        let site = servers.site();
         let address = fresh_address();
+        let (tcti, ip, registrar) = (
+            tpm.tcti(),
+            address.to_string(),
+            servers.registrar().to_string(),
+        );
+        let places = ["--tcti", &tcti, "--ip", &ip, "--registrar-ip", &registrar];
+        let arguments = [&["serve"], &places[..], options].concat();
+        Self::new(servers, tpm, address, &arguments)
+    }
+
+    /// A node at the address that this configuration file names; the agent, not started yet, is told of nothing but the
+    /// file, by the variable that Keylime's agent has for it, and of its TPM.
+    ///
+    /// # Errors
+    /// No namespace for it; the file can't be copied.
+    pub fn configured_by(
+        servers: &impl Servers<'site>,
+        tpm: Swtpm,
+        address: Ipv4Addr,
+        file: &Path,
+    ) -> Result<Self> {
+        let mut node = Self::new(servers, tpm, address, &["serve"])?;
+        let copy = node.machine.work().join("agent.conf");
+        fs::copy(file, &copy)?;
+        let tcti = node.tpm.tcti();
+        node.tell("KEYLIME_AGENT_CONFIG", &copy.display().to_string());
+        node.tell("TCTI", &tcti);
+        Ok(node)
+    }
+
+    fn new(
+        servers: &impl Servers<'site>,
+        tpm: Swtpm,
+        address: Ipv4Addr,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        let site = servers.site();
         let machine = Machine::new(site, &format!("node-{address}"))?;
         servers.introduce_to(&machine)?;
-        let options = options.iter().map(|&option| option.to_owned()).collect();
         Ok(Self {
             site,
             machine,
             address,
-            registrar: servers.registrar(),
             tpm,
-            options,
+            program: AGENT,
+            arguments: arguments.iter().map(|&word| word.to_owned()).collect(),
+            environment: Vec::new(),
             running: None,
         })
+    }
+
+    /// Its agent starts with this environment variable.
+    pub fn tell(&mut self, variable: &str, value: &str) {
+        let told = (variable.to_owned(), value.to_owned());
+        self.environment.push(told);
+    }
+
+    /// Its agent is the one that can do without TLS.
+    pub fn use_plain_http_agent(&mut self) {
+        self.program = PLAIN_AGENT;
     }
 
     /// Starts the agent and waits until it listens.
@@ -84,18 +138,12 @@ impl<'site> Node<'site> {
     /// # Errors
     /// It can't be started.
     pub fn launch(&mut self) -> Result<&Program> {
-        let mut command = self.machine.command("keyhalf-agent");
-        command.args(["serve", "--tcti", &self.tpm.tcti()]);
-        command.args([
-            "--ip",
-            &self.address.to_string(),
-            "--registrar-ip",
-            &self.registrar.to_string(),
-        ]);
-        command.args(&self.options);
+        let mut command = self.machine.command(self.program);
+        command.args(&self.arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         Ok(self
             .running
-            .insert(Program::start(command, self.site.log("keyhalf-agent"))?))
+            .insert(Program::start(command, self.site.log(self.program))?))
     }
 
     /// Waits for the registrar's consent, and returns the node's uuid.

@@ -18,6 +18,14 @@ cp payload_id_rsa* /root/.ssh/
 chmod 600 /root/.ssh/payload_id_rsa*
 ";
 
+/// The action of Keylime's documentation, word for word.
+pub const DOCUMENTED_ACTION: &str = "import os
+
+async def execute(json_revocation):
+\tos.remove(\"/root/.ssh/payload_id_rsa\")
+\tos.remove(\"/root/.ssh/payload_id_rsa.pub\")
+";
+
 /// Stands for a private key: a string that must never be found where secrets don't belong.
 pub const SECRET: &str = "CANARY-private-key-3f9c1e5ab07d4426";
 
@@ -34,6 +42,16 @@ pub fn documented(folder: &Path) -> Result {
         0o644,
     )?;
     script(folder, DOCUMENTED_SCRIPT)
+}
+
+/// Makes the folder of Keylime's documented example with the action that takes the keys away again.
+///
+/// # Errors
+/// It can't be written.
+pub fn documented_with_action(folder: &Path) -> Result {
+    documented(folder)?;
+    let action = DOCUMENTED_ACTION.as_bytes();
+    write(folder, "local_action_rm_ssh.py", action, 0o644)
 }
 
 /// Writes `autorun.sh` into a payload folder.

@@ -218,8 +218,14 @@ impl Session {
     /// The connection broke, or the answer isn't HTTP.
     pub fn send(&mut self, method: &str, path: &str, body: Option<&Value>) -> Result<Reply> {
         let body = body.map(Value::to_string).unwrap_or_default();
+        // Keylime's servers read a body as soon as its type is named, and an empty one is no JSON.
+        let content_type = if body.is_empty() {
+            ""
+        } else {
+            "Content-Type: application/json\r\n"
+        };
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{content_type}Content-Length: {}\r\n\r\n",
             self.host,
             body.len()
         );

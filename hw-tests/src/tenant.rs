@@ -22,6 +22,7 @@ pub struct Tenant<'a> {
     registrar: Ipv4Addr,
     verifier: Ipv4Addr,
     program: TenantProgram,
+    settings: Vec<(String, String)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +86,16 @@ impl<'a> Tenant<'a> {
             registrar: servers.registrar(),
             verifier: servers.verifier(),
             program,
+            settings: Vec::new(),
         })
+    }
+
+    /// With an option of `tenant.conf` at another value than its default.
+    #[must_use]
+    pub fn with(mut self, option: &str, value: &str) -> Self {
+        let variable = format!("KEYLIME_TENANT_{}", option.to_uppercase());
+        self.settings.push((variable, value.to_owned()));
+        self
     }
 
     /// The same program by the name that Keylime's documentation has.
@@ -167,7 +177,8 @@ impl<'a> Tenant<'a> {
         let mut command = self.program.command(self.machine);
         command
             .env("KEYLIME_TENANT_VERIFIER_IP", self.verifier.to_string())
-            .env("KEYLIME_TENANT_REGISTRAR_IP", self.registrar.to_string());
+            .env("KEYLIME_TENANT_REGISTRAR_IP", self.registrar.to_string())
+            .envs(self.settings.iter().map(|(name, value)| (name, value)));
         command.args(arguments);
         let name = format!("{} {}", self.program.name(), arguments.join(" "));
         let log = self.site.log(&name);

@@ -1,0 +1,1 @@
+//! Named policies on Keylime's verifier, by our tenant.
