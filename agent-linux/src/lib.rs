@@ -6,11 +6,12 @@
 //! | [`tpm`], [`identity`], [`register`] | who this node is, and how the registrar learns it |
 //! | [`net`] | sockets, TLS, deadlines |
 //! | [`node`], [`worker`] | the agent under its lock; the work that it hands over |
-//! | [`memory`], [`landing`], [`script`], [`notifier`] | where a payload lives, lands, runs, and whom it trusts |
+//! | [`memory`], [`landing`], [`job`], [`script`], [`notifier`] | where a payload lives, lands, runs, and whom it trusts |
 //! | [`run`] | all of it together, from start to stop |
 
 pub mod config;
 pub mod identity;
+pub mod job;
 pub mod landing;
 pub mod log;
 pub mod memory;

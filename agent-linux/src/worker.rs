@@ -15,11 +15,12 @@ use agent_core::payload::zip::{self, Limits, UnpackError};
 use agent_core::tpm::Tpm;
 use signal_hook::consts::SIGTERM;
 
+use crate::job::{End, Ended, OutputPolicy};
 use crate::landing::{LandingError, Zone};
 use crate::memory::Vault;
 use crate::node::Node;
 use crate::notifier::Notifier;
-use crate::script::{End, Ended, OutputPolicy, Script, ScriptError};
+use crate::script::{Script, ScriptError};
 
 /// The file that a payload becomes which is no archive.
 ///
@@ -159,7 +160,7 @@ impl<T: Tpm> Worker<T> {
         };
         match ended {
             Ok(ended) => {
-                log_end(name, &ended);
+                ended.log(name);
                 Ok(Some(self.report(&ended)))
             }
             Err(error) => {
@@ -201,24 +202,5 @@ impl<T: Tpm> Worker<T> {
         }
         drop(payload);
         Ok(unpacking.commit()?)
-    }
-}
-
-fn log_end(name: &str, ended: &Ended) {
-    let after = ended.duration.as_secs_f32();
-    match ended.end {
-        End::Exit(0) => log::info!("{name} ended well after {after:.3} s"),
-        End::Exit(code) => log::warn!("{name} ended with exit code {code} after {after:.3} s"),
-        End::Signal(signal) => {
-            log::warn!("{name} was killed by signal {signal} after {after:.3} s")
-        }
-        End::TimedOut => log::warn!("{name} took longer than it may ({after:.3} s) and was ended"),
-        End::Cancelled => {
-            log::warn!("{name} was ended after {after:.3} s, because the agent stops")
-        }
-    }
-    if ended.left_behind > 0 {
-        let count = ended.left_behind;
-        log::warn!("{count} processes that {name} left running were ended");
     }
 }
