@@ -1,4 +1,6 @@
 //! What waits for the worker: one payload at most, and a few revocation notices, in the order they came.
+//!
+//! It is memory: notices that still wait when the agent ends are not acted on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -246,7 +246,7 @@ fn the_nodes_own_come_first() {
 #[test]
 fn one_bad_action_stops_nothing() {
     let mut place = Place::new();
-    place.rules.timeout = Duration::from_secs(1);
+    place.rules.timeout = Duration::from_secs(3);
     place.rules.configured = "../a exposed".into();
     place.installed("exposed", "#!/bin/sh\necho exposed >>told\n");
     let exposed = place.rules.installed.join("exposed");
