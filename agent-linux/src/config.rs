@@ -62,6 +62,14 @@ pub struct Config {
     pub payload_script_timeout: Duration,
     /// Whether the end of the script's output may be told to the tenant and to the log.
     pub report_script_output: bool,
+    /// The node's actions for a revocation notice, as given: names with commas between them.
+    pub revocation_actions: String,
+    /// The directory of the node's actions.
+    pub revocation_actions_dir: PathBuf,
+    /// Whether a payload may bring actions of its own.
+    pub allow_payload_revocation_actions: bool,
+    /// The notifier's certificate; the payload's `RevocationNotifier-cert.crt` if there is none.
+    pub revocation_cert: Option<PathBuf>,
     /// How much is logged.
     pub log_level: LevelFilter,
 }

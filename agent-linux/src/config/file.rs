@@ -149,7 +149,6 @@ const REFUSED: &[Refusal] = &[
 /// Keys of Keylime's agent.conf that mean nothing here: there is no key file, no stored state, no user to change to.
 const UNUSED: &[&str] = &[
     "agent_data_path",
-    "allow_payload_revocation_actions",
     "api_versions",
     "attestation_interval_seconds",
     "certification_keys_server_identifier",
@@ -181,9 +180,6 @@ const UNUSED: &[&str] = &[
     "registrar_tls_ca_cert",
     "registrar_tls_enabled",
     "registrar_tls_port",
-    "revocation_actions",
-    "revocation_actions_dir",
-    "revocation_cert",
     "revocation_notification_ip",
     "revocation_notification_port",
     "run_as",

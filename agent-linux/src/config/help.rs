@@ -25,11 +25,12 @@ Examples:
   keyhalf-agent serve --tcti swtpm:host=127.0.0.1,port=2321 --keylime-dir /tmp/node --log-level debug
 ";
 
-const GROUPS: [(Group, &str); 5] = [
+const GROUPS: [(Group, &str); 6] = [
     (Group::Node, "This node"),
     (Group::Servers, "The others"),
     (Group::Tpm, "TPM"),
     (Group::Payload, "Payload"),
+    (Group::Revocation, "Revocation"),
     (Group::Program, "Program"),
 ];
 
@@ -56,7 +57,7 @@ fn line(option: &Opt) -> String {
 }
 
 /// The longest flag with its placeholder.
-const WIDTH: usize = 32;
+const WIDTH: usize = 35;
 
 #[cfg(test)]
 mod tests {

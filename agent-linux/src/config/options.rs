@@ -52,6 +52,7 @@ pub(super) enum Group {
     Servers,
     Tpm,
     Payload,
+    Revocation,
     Program,
 }
 
@@ -88,6 +89,10 @@ pub(super) const OPTIONS: &[Opt] = &[
     option!(Payload "payload_script" ["NAME"] = "autorun.sh", "script in the payload to run once it is unpacked; \"\" runs none"),
     option!(Payload "payload_script_timeout" ["SECONDS"] = "600", "how long it may run"),
     option!(Payload "report_script_output" [""] = "false", "log the script's output and tell the tenant the end of it; it may hold secrets"),
+    option!(Revocation "revocation_actions" ["NAMES"] = "", "actions that run on a revocation notice, beside those that the payload names: names with commas between them"),
+    option!(Revocation "revocation_actions_dir" ["DIR"] = "/usr/libexec/keylime", "directory of the actions that belong to this node"),
+    option!(Revocation "allow_payload_revocation_actions" [""] = "true", "let a payload bring actions of its own; on unless =false is written"),
+    option!(Revocation "revocation_cert" ["FILE"] = "", "certificate of the revocation notifier (default: the payload's RevocationNotifier-cert.crt)"),
     option!(Program "config" ["FILE"] = "", "TOML file: table [agent], keys as these options with underscores, or Keylime's agent.conf"),
     option!(Program "log_level" ["LEVEL"] = "info", "off, error, warn, info, debug or trace"),
 ];
@@ -144,6 +149,11 @@ impl Settings {
             payload_script: self.value("payload_script", value::inside)?,
             payload_script_timeout: self.value("payload_script_timeout", seconds)?,
             report_script_output: self.value("report_script_output", value::switch)?,
+            revocation_actions: self.text("revocation_actions").to_owned(),
+            revocation_actions_dir: self.value("revocation_actions_dir", absolute)?,
+            allow_payload_revocation_actions: self
+                .value("allow_payload_revocation_actions", value::switch)?,
+            revocation_cert: self.optional("revocation_cert", |text| Ok(PathBuf::from(text)))?,
             log_level: self.value("log_level", |text| {
                 text.parse()
                     .map_err(|_| "write off, error, warn, info, debug or trace".to_owned())
