@@ -67,6 +67,58 @@ impl<'b> Notice<'b> {
     }
 }
 
+/// Whether a message says no more than that a node doesn't answer: Keylime's `comm_error`. Such a node is away, not
+/// compromised, and nothing is done about it. What can't be read is a revocation.
+///
+/// Source: Keylime's `revocation_notifier`, which sends both kinds over the same route.
+#[must_use]
+pub fn tells_of_silence(message: &str) -> bool {
+    let mut reader = ObjectReader::new();
+    let mut kind = MessageType::default();
+    let read = reader.feed(message.as_bytes(), &mut kind);
+    read.is_ok() && kind.text.text(TYPE) == Ok(b"comm_error")
+}
+
+/// The member `type` of a message; of the others nothing is kept.
+#[derive(Default)]
+struct MessageType {
+    is_current: bool,
+    text: TextField<MAX_TYPE_BYTES>,
+}
+
+impl Fields for MessageType {
+    type Error = FormError;
+
+    fn begin(&mut self, name: &str) -> Result<(), FormError> {
+        self.is_current = name == TYPE;
+        if self.is_current {
+            self.text.begin(TYPE).map(drop)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn text(&mut self, piece: &[u8]) -> Result<(), FormError> {
+        if self.is_current {
+            self.text.push(TYPE, piece)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn end(&mut self, kind: Kind) -> Result<(), FormError> {
+        if self.is_current {
+            self.text.end(TYPE, kind)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+const TYPE: &str = "type";
+/// Keylime's types have ten letters.
+const MAX_TYPE_BYTES: usize = 32;
+
 /// Collects the body `{msg, signature}`.
 pub struct NoticeForm<'b> {
     reader: ObjectReader,
@@ -233,6 +285,24 @@ mod tests {
                 .and_then(|()| form.finish())
                 .map(|notice| notice.verified_by(&TakesOk));
             assert_eq!(got, want, "{name}");
+        }
+    }
+
+    #[test]
+    fn offline_node_revokes_nobody() {
+        let rows = [
+            (r#"{"type":"comm_error","port":9002}"#, true),
+            (r#"{"ip":"10.0.0.7","type":"comm\u005ferror"}"#, true),
+            (r#"{"type":"revocation"}"#, false),
+            (r#"{"type":"comm_error","type":"revocation"}"#, false),
+            (r#"{"type":["comm_error"]}"#, false),
+            (r#"{"context":{"type":"comm_error"}}"#, false),
+            (r#"{"agent_id":"comm_error"}"#, false),
+            ("comm_error", false),
+            ("", false),
+        ];
+        for (message, wanted) in rows {
+            assert_eq!(tells_of_silence(message), wanted, "{message}");
         }
     }
 

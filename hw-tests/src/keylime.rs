@@ -110,10 +110,8 @@ impl<'site> Keylime<'site> {
     ///
     /// # Errors
     /// It doesn't start.
-    pub fn make_certificates(&mut self) -> Result {
-        self.start_verifier()?;
-        self.verifier = None;
-        Ok(())
+    pub fn make_certificates(mut self) -> Result {
+        self.start_verifier()
     }
 
     /// Starts the registrar, which uses the verifier's `cv_ca`.

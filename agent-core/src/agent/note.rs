@@ -31,6 +31,8 @@ pub enum Note {
     KeyNotDecrypted(Clipped<160>),
     /// A revocation notice with the notifier's signature, which is acted on.
     NoticeVerified,
+    /// A notice that a node doesn't answer, which revokes nobody.
+    NodeSilent,
     /// One that was taken before.
     NoticeRepeated,
     /// One that there is no room for.
@@ -49,6 +51,7 @@ impl Note {
                 | Self::VReceived
                 | Self::KeyMade
                 | Self::NoticeVerified
+                | Self::NodeSilent
                 | Self::NoticeRepeated
         )
     }
@@ -79,6 +82,9 @@ impl fmt::Display for Note {
                 return write!(out, "key half not decrypted: {reason}");
             }
             Self::NoticeVerified => "revocation notice verified",
+            Self::NodeSilent => {
+                "notice verified that a node does not answer: it revokes nobody, nothing is done"
+            }
             Self::NoticeRepeated => "revocation notice came again: it is not acted on twice",
             Self::NoticeTurnedAway => {
                 "revocation notice turned away: too many wait; its sender is told to try again"

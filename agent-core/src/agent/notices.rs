@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::answer::Refusal;
 use super::note::Note;
-use crate::revocation::{Act, Notice};
+use crate::revocation::{Act, Notice, tells_of_silence};
 
 /// What has been taken since the agent started.
 ///
@@ -25,6 +25,9 @@ impl Notices {
             Ok(message) => message,
             Err(error) => return (Err(Refusal::Notice(error)), Note::NoticeRefused),
         };
+        if tells_of_silence(message) {
+            return (Ok(()), Note::NodeSilent);
+        }
         let digest: [u8; 32] = Sha256::digest(message).into();
         if self.0.as_slice().contains(&digest) {
             return (Ok(()), Note::NoticeRepeated);

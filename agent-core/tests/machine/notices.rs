@@ -24,6 +24,15 @@ fn a_verified_notice_is_acted_on() {
 }
 
 #[test]
+fn offline_node_revokes_nobody() {
+    let bench = Bench::new();
+    let answer = notify(&bench, r#"{\"type\":\"comm_error\"}"#, GOOD);
+    assert_eq!(answer.status, 200);
+    assert_eq!(bench.notices.take(), [""; 0]);
+    assert_eq!(bench.notes.take(), [Note::NodeSilent]);
+}
+
+#[test]
 fn tampered_is_refused_loudly() {
     let bench = Bench::new();
     for (name, body) in [
