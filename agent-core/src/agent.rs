@@ -23,7 +23,7 @@ use crate::revocation::Verify;
 use crate::tpm::Tpm;
 use crate::wire::form::{Sealed, UKey, VKey};
 use crate::wire::quote::{HashAlg, PcrMask, QuoteWriter, SignAlg};
-use crate::wire::route::{ApiVersion, KeyText, Route};
+use crate::wire::route::{ApiVersion, ApiVersions, KeyText, Route};
 use crate::wire::text::{Hex, Nonce, Uuid};
 
 use delivery::{Delivery, Stage};
@@ -50,6 +50,8 @@ pub const UKEY_REST_BYTES: u64 = 4 * 1024;
 pub struct AgentConfig {
     /// Its identifier.
     pub uuid: Uuid,
+    /// The API versions that it speaks.
+    pub versions: ApiVersions,
     /// The quoted bank, and the hash of the signature.
     pub bank: HashAlg,
     /// The attestation key's scheme.
@@ -86,7 +88,8 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
 
     /// Reads a head. Only [`Plan::UKey`] changes the agent: it takes the lease.
     pub fn plan(&mut self, head: &RequestHead<'_>, peer: Peer) -> Plan {
-        let route = match Route::parse(head.method, head.path, head.query) {
+        let versions = self.config.versions;
+        let route = match Route::parse(head.method, head.path, head.query, versions) {
             Ok(route) => route,
             Err(error) => return Plan::Refuse(Refusal::Route(error)),
         };
@@ -187,8 +190,8 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
     ) -> Result<Status, Refusal> {
         match route {
             Route::Version => Ok(answer::succeed(out, |results| {
-                results.text("supported_version", ApiVersion::NEWEST)?;
-                results.texts("supported_versions", ApiVersion::all())
+                results.text("supported_version", self.config.versions.newest())?;
+                results.texts("supported_versions", self.config.versions.iter())
             })),
             Route::Info(version) => Ok(self.info(*version, out)),
             Route::Identity { version, nonce } => {

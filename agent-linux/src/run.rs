@@ -13,6 +13,7 @@ use std::time::Duration;
 use agent_core::agent::AgentConfig;
 use agent_core::payload::zip::Limits;
 use agent_core::tpm::Tpm;
+use agent_core::wire::route::ApiVersions;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -138,6 +139,7 @@ fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
     let (duties, work) = mpsc::sync_channel(1);
     let agent = AgentConfig {
         uuid: contact.uuid.clone(),
+        versions: ApiVersions::all(),
         bank: config.tpm_hash_alg,
         scheme: config.tpm_signing_alg,
         ak_handle: NO_HANDLE,
@@ -172,7 +174,7 @@ fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
     spawn("listen", move || server.run(&listener)).map_err(RunError::System)?;
 
     let mut registrar = Caller::new(&config.registrar_ip, config.registrar_port);
-    register(&mut registrar, &contact, &*node).map_err(RunError::Register)
+    register(&mut registrar, ApiVersions::all(), &contact, &*node).map_err(RunError::Register)
 }
 
 /// Who the agent is: what the registrar is told, and the key behind its certificate.

@@ -6,6 +6,7 @@ use std::sync::mpsc::{self, Receiver};
 use agent_core::agent::{AgentConfig, Duty};
 use agent_core::tpm::FakeTpm;
 use agent_core::wire::quote::{HashAlg, SignAlg};
+use agent_core::wire::route::ApiVersions;
 use agent_core::wire::text::Uuid;
 use agent_linux::memory::Vault;
 use agent_linux::node::Node;
@@ -18,6 +19,7 @@ pub(crate) fn uuid() -> Uuid {
 pub(crate) fn node() -> (Arc<Node<FakeTpm>>, Receiver<Duty<Vault>>) {
     let config = AgentConfig {
         uuid: uuid(),
+        versions: ApiVersions::all(),
         bank: HashAlg::Sha256,
         scheme: SignAlg::Ecdsa,
         ak_handle: 0,
