@@ -13,7 +13,6 @@ use std::time::Duration;
 use agent_core::agent::AgentConfig;
 use agent_core::payload::zip::Limits;
 use agent_core::tpm::Tpm;
-use agent_core::wire::route::ApiVersions;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -139,7 +138,7 @@ fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
     let (duties, work) = mpsc::sync_channel(1);
     let agent = AgentConfig {
         uuid: contact.uuid.clone(),
-        versions: ApiVersions::all(),
+        versions: config.api_versions,
         bank: config.tpm_hash_alg,
         scheme: config.tpm_signing_alg,
         ak_handle: NO_HANDLE,
@@ -150,10 +149,11 @@ fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
     node.trust(Notifier::of_payload(&zone.unzipped()));
     let worker = Worker {
         node: Arc::clone(&node),
-        limits: Limits {
+        archives: config.extract_payload_zip.then(|| Limits {
             bytes: zone.size() / 2,
             ..Limits::default()
-        },
+        }),
+        plain_file: config.dec_payload_file.clone(),
         zone,
         script: ScriptRules {
             name: config.payload_script.clone(),
@@ -174,7 +174,8 @@ fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
     spawn("listen", move || server.run(&listener)).map_err(RunError::System)?;
 
     let mut registrar = Caller::new(&config.registrar_ip, config.registrar_port);
-    register(&mut registrar, ApiVersions::all(), &contact, &*node).map_err(RunError::Register)
+    let versions = config.registrar_api_versions;
+    register(&mut registrar, versions, &contact, &*node).map_err(RunError::Register)
 }
 
 /// Who the agent is: what the registrar is told, and the key behind its certificate.

@@ -21,19 +21,16 @@ use crate::node::Node;
 use crate::notifier::Notifier;
 use crate::script::{End, Ended, OutputPolicy, Script, ScriptError};
 
-/// The file that a payload becomes which is no archive.
-///
-/// Source: Keylime's `dec_payload_file`.
-pub const PLAIN_FILE: &str = "decrypted_payload";
-
 /// Does the agent's work, one payload after the other.
 pub struct Worker<T> {
     /// The agent, to report to.
     pub node: Arc<Node<T>>,
     /// Where files go.
     pub zone: Zone,
-    /// What an archive may hold.
-    pub limits: Limits,
+    /// What an archive may hold; with none, archives aren't unpacked.
+    pub archives: Option<Limits>,
+    /// The file that a payload becomes which isn't unpacked.
+    pub plain_file: String,
     /// What is run.
     pub script: ScriptRules,
     /// How the work is ended early.
@@ -189,15 +186,18 @@ impl<T: Tpm> Worker<T> {
     fn land(&mut self, payload: OpenedPayload<Vault>) -> Result<(), PayloadError> {
         let plaintext = payload.plaintext();
         let mut unpacking = self.zone.begin()?;
-        if zip::is_archive(plaintext) {
-            let mut inflater = Box::<Inflater>::default();
-            zip::unpack(plaintext, &self.limits, &mut inflater, &mut unpacking)
-                .map_err(PayloadError::Unpack)?;
-        } else {
-            let size = u64::try_from(plaintext.len()).unwrap_or(u64::MAX);
-            unpacking.file(PLAIN_FILE, 0o600, size)?;
-            unpacking.data(plaintext)?;
-            unpacking.end()?;
+        match &self.archives {
+            Some(limits) if zip::is_archive(plaintext) => {
+                let mut inflater = Box::<Inflater>::default();
+                zip::unpack(plaintext, limits, &mut inflater, &mut unpacking)
+                    .map_err(PayloadError::Unpack)?;
+            }
+            _ => {
+                let size = u64::try_from(plaintext.len()).unwrap_or(u64::MAX);
+                unpacking.file(&self.plain_file, 0o600, size)?;
+                unpacking.data(plaintext)?;
+                unpacking.end()?;
+            }
         }
         drop(payload);
         Ok(unpacking.commit()?)

@@ -1,8 +1,8 @@
 //! The landing zone on a real kernel: its mount, and payloads that land whole or not at all.
-//!
-//! Mounting takes rights, and must not touch the machine that tests run on: each test runs itself again in a mount namespace
-//! of its own (and a user namespace, if it isn't root).
 #![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
+
+#[path = "common/namespace.rs"]
+mod namespace;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -11,36 +11,10 @@ use std::process::Command;
 
 use agent_core::payload::sink::Sink;
 use agent_linux::landing::{LandingError, Occupant, Unpacking, Zone};
+use namespace::is_in_namespace;
 use tempfile::TempDir;
 
 const MIB: u64 = 1 << 20;
-const IN_NAMESPACE: &str = "KEYHALF_TEST_IN_NAMESPACE";
-
-/// Whether the test is in its namespace; if not, runs it there and passes its failure on.
-fn is_in_namespace(test: &str) -> bool {
-    if std::env::var_os(IN_NAMESPACE).is_some() {
-        return true;
-    }
-    let rights = if rustix::process::geteuid().is_root() {
-        "-m"
-    } else {
-        "-Urm"
-    };
-    let out = Command::new("unshare")
-        .arg(rights)
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(IN_NAMESPACE, "1")
-        .output()
-        .unwrap();
-    let text =
-        String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
-    assert!(
-        out.status.success() && text.contains("1 passed"),
-        "in its namespace:\n{text}"
-    );
-    false
-}
 
 /// A Keylime directory that only its user can write to.
 struct Place(TempDir);

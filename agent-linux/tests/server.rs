@@ -75,7 +75,7 @@ impl World {
         }
         let identity =
             TlsIdentity::derive(&Secret::copy_of(&[7; 32]), &node::uuid(), "127.0.0.1").unwrap();
-        let clients = ClientAuthorities::read(&pki.path().join("ca.crt")).unwrap();
+        let clients = ClientAuthorities::read(&[pki.path().join("ca.crt")]).unwrap();
         let (node, _work) = node::node();
         let server = Server {
             tls: server_config(&identity, &clients).unwrap(),
