@@ -101,8 +101,11 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
             Length::Unsaid => 0,
         };
         match route {
-            Route::UKey if peer == Peer::Other => Plan::Refuse(Refusal::NotTheTenant),
-            Route::UKey => self.plan_upload(length),
+            Route::UKey => match peer {
+                Peer::Tenant => self.plan_upload(length),
+                Peer::Other => Plan::Refuse(Refusal::NotTheTenant),
+                Peer::Unknown => Plan::Refuse(Refusal::NotAuthenticated),
+            },
             Route::VKey | Route::Revocation if length > MAX_SMALL_BODY_BYTES => {
                 Plan::Refuse(Refusal::BodyTooLarge)
             }

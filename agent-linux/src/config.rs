@@ -18,6 +18,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+#[cfg(feature = "plain-http")]
+use agent_core::agent::Peer;
 use agent_core::wire::quote::{HashAlg, SignAlg};
 use agent_core::wire::route::ApiVersions;
 use log::LevelFilter;
@@ -43,6 +45,8 @@ pub struct Config {
     pub contact_ip: String,
     /// The port that others are told to use.
     pub contact_port: u16,
+    /// How they are spoken to.
+    pub transport: Transport,
     /// The API versions that they may use.
     pub api_versions: ApiVersions,
     /// The registrar's address.
@@ -87,6 +91,16 @@ pub struct Config {
     pub revocation_cert: Option<PathBuf>,
     /// How much is logged.
     pub log_level: LevelFilter,
+}
+
+/// What others speak with the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Mutual TLS.
+    MutualTls,
+    /// Plain HTTP, where everyone who comes is taken for this peer. For tests with a Keylime that is told to do the same.
+    #[cfg(feature = "plain-http")]
+    PlainHttp(Peer),
 }
 
 /// What the command line asks for.

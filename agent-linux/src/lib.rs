@@ -8,6 +8,13 @@
 //! | [`node`], [`worker`] | the agent under its lock; the work that it hands over |
 //! | [`memory`], [`landing`], [`script`], [`notifier`] | where a payload lives, lands, runs, and whom it trusts |
 //! | [`run`] | all of it together, from start to stop |
+//!
+//! | feature | what it adds |
+//! | --- | --- |
+//! | `plain-http` | `enable_agent_mtls = false`: plain HTTP with anyone who comes, for tests; doesn't compile in a release build |
+
+#[cfg(all(feature = "plain-http", not(debug_assertions)))]
+compile_error!("the feature plain-http is for tests: no release build may have it");
 
 pub mod config;
 pub mod identity;

@@ -25,7 +25,7 @@ pub struct Contact {
     pub ip: String,
     /// The port there.
     pub port: u16,
-    /// Its TLS certificate, PEM.
+    /// Its TLS certificate, PEM; for an agent without TLS the word that Keylime has for that.
     pub tls_certificate: String,
 }
 

@@ -1,6 +1,7 @@
 //! Requests that must be answered exactly, and those that must be refused.
 
 use crate::bench::{Answer, Bench, post};
+use agent_core::agent::Peer;
 use agent_core::drive::Served;
 use agent_core::wire::quote::{HashAlg, PcrMask, QuoteBuffer, QuoteText};
 use agent_core::wire::route::{ApiVersion, ApiVersions};
@@ -86,6 +87,25 @@ fn versions_that_are_off_are_not_spoken() {
         let answer = bench.get(off);
         let said = answer.text("status");
         assert_eq!((answer.status, &*said), (400, "API version not supported"));
+    }
+}
+
+#[test]
+fn peers_may_what_they_may() {
+    let cases = [
+        (Peer::Tenant, "/v2.6/keys/ukey", 400, "is missing"),
+        (Peer::Other, "/v2.6/keys/ukey", 403, "only the tenant"),
+        (Peer::Unknown, "/v2.6/keys/ukey", 403, "plain HTTP"),
+        (Peer::Other, "/v2.6/keys/vkey", 400, "is missing"),
+        (Peer::Unknown, "/v2.6/keys/vkey", 400, "is missing"),
+    ];
+    for (peer, target, status, word) in cases {
+        let bench = Bench::new();
+        let request = post(target, "{}");
+        let (answers, _) = bench.connection_of(peer, request.as_bytes(), usize::MAX);
+        let said = answers[0].text("status");
+        assert_eq!(answers[0].status, status, "{peer:?} {target}: {said}");
+        assert!(said.contains(word), "{peer:?} {target}: {said}");
     }
 }
 

@@ -22,6 +22,8 @@ pub(super) struct Key {
 enum Treatment {
     /// It is an option of ours, by the same name.
     Used,
+    /// It is an option where the build can speak plain HTTP; anywhere else what follows holds.
+    PlainHttp(Otherwise),
     /// It isn't an option.
     Unused(Otherwise),
 }
@@ -41,11 +43,12 @@ impl Key {
         format!("KEYLIME_AGENT_{}", self.name.to_ascii_uppercase())
     }
 
-    /// What becomes of the key if it isn't an option.
+    /// What becomes of the key if it isn't an option of this build.
     fn otherwise(&self) -> Option<Otherwise> {
         match self.treatment {
             Treatment::Used => None,
-            Treatment::Unused(otherwise) => Some(otherwise),
+            Treatment::PlainHttp(_) if cfg!(feature = "plain-http") => None,
+            Treatment::PlainHttp(otherwise) | Treatment::Unused(otherwise) => Some(otherwise),
         }
     }
 
@@ -63,7 +66,7 @@ pub(super) fn key(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
 
-/// The keys that are no options.
+/// The keys that are no options of this build.
 pub(super) fn not_options() -> impl Iterator<Item = &'static Key> {
     KEYS.iter().filter(|key| key.otherwise().is_some())
 }
@@ -106,6 +109,13 @@ fn refusal(key: &Key, source: Source) -> ConfigError {
 impl Key {
     const fn or(mut self, same: &'static [&'static str]) -> Self {
         self.same = same;
+        self
+    }
+
+    const fn unless_plain_http(mut self) -> Self {
+        if let Treatment::Unused(otherwise) = self.treatment {
+            self.treatment = Treatment::PlainHttp(otherwise);
+        }
         self
     }
 }
@@ -151,7 +161,7 @@ const KEYS: &[Key] = &[
     ignored("registrar_tls_port", "8891", "registration is plain HTTP: nothing in it is secret, and the TPM proves what counts"),
     refused("registrar_tls_enabled", "false", "registration over TLS isn't supported yet"),
     ignored("registrar_tls_ca_cert", "default", "registration is plain HTTP").or(&[""]),
-    refused("enable_agent_mtls", "true", "this agent speaks mutual TLS only"),
+    refused("enable_agent_mtls", "true", "this build speaks mutual TLS only; plain HTTP takes a debug build with the cargo feature `plain-http`, for tests").unless_plain_http(),
     used("keylime_dir", "/var/lib/keylime", "made if it isn't there; it has to be an absolute path"),
     refused("server_key", "default", "the key of the agent's certificate is derived from its TPM, never read from a file").or(&[""]),
     ignored("server_key_password", "", "there is no key file that it could open"),
@@ -170,7 +180,7 @@ const KEYS: &[Key] = &[
     used("revocation_cert", "default", "`default` and without the key: `RevocationNotifier-cert.crt` of the payload"),
     used("revocation_actions", "", "as Keylime's agent"),
     used("payload_script", "autorun.sh", "the empty text runs none"),
-    ignored("enable_insecure_payload", "false", "it is about agents whose mutual TLS is off; with mutual TLS it changes nothing"),
+    ignored("enable_insecure_payload", "false", "it is about agents whose mutual TLS is off; with mutual TLS it changes nothing").unless_plain_http(),
     used("allow_payload_revocation_actions", "true", "as Keylime's agent"),
     used("tpm_hash_alg", "sha256", "sha256, sha384 or sha512"),
     refused("tpm_encryption_alg", "rsa", "the transport key is RSA-2048").or(&["rsa2048"]),
@@ -391,6 +401,8 @@ mod tests {
                 Treatment::Used => "used",
                 Treatment::Unused(Otherwise::Ignored) => "ignored",
                 Treatment::Unused(Otherwise::Refused) => "refused",
+                Treatment::PlainHttp(Otherwise::Ignored) => "ignored, used with `plain-http`",
+                Treatment::PlainHttp(Otherwise::Refused) => "refused, used with `plain-http`",
             };
             let (name, reason) = (key.name, key.reason);
             table += &format!("| `{name}` | {} | {here} | {reason} |\n", values.join(", "));

@@ -74,6 +74,10 @@ pub(super) const OPTIONS: &[Opt] = &[
     option!(Node "contact_ip" ["ADDRESS"] = "", "address that verifier and tenant are told to use (default: --ip)"),
     option!(Node "contact_port" ["PORT"] = "", "port that they are told to use (default: --port)"),
     option!(Node "api_versions" ["VERSION,.."] = "default", "API versions to speak, of 2.1 to 2.6: default for all of them, latest for the newest alone"),
+    #[cfg(feature = "plain-http")]
+    option!(Node "enable_agent_mtls" [""] = "true", "FOR TESTS: =false speaks plain HTTP, with anyone who comes"),
+    #[cfg(feature = "plain-http")]
+    option!(Node "enable_insecure_payload" [""] = "false", "FOR TESTS: take payloads over plain HTTP too"),
     option!(Node "keylime_dir" ["DIR"] = "/var/lib/keylime" or "KEYLIME_DIR", "directory with secure/ and cv_ca/ in it"),
     option!(Servers "registrar_ip" ["ADDRESS"] = "127.0.0.1", "registrar to register with"),
     option!(Servers "registrar_port" ["PORT"] = "8890", "its port for agents"),

@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+#[cfg(feature = "plain-http")]
+use agent_core::agent::Peer;
 use agent_core::wire::limits;
 use agent_core::wire::quote::{HashAlg, SignAlg};
 use agent_core::wire::route::ApiVersions;
 use log::LevelFilter;
 
 use super::options::default_of;
-use super::{Config, ConfigError, Found, Source, value};
+use super::{Config, ConfigError, Found, Source, Transport, value};
 
 /// The values found, on their way to a [`Config`].
 pub(super) struct Settings(Found);
@@ -29,6 +31,7 @@ impl Settings {
             port,
             contact_ip: self.contact_ip()?,
             contact_port: self.optional("contact_port", value::port)?.unwrap_or(port),
+            transport: self.transport()?,
             api_versions: self.versions("api_versions", warnings)?,
             registrar_ip: self.value("registrar_ip", value::host)?,
             registrar_port: self.value("registrar_port", value::port)?,
@@ -71,6 +74,26 @@ impl Settings {
                 Err(self.refused("ip", wanted.to_owned()))
             }
             None => Ok(ip.to_string()),
+        }
+    }
+
+    #[cfg(not(feature = "plain-http"))]
+    fn transport(&self) -> Result<Transport, ConfigError> {
+        Ok(Transport::MutualTls)
+    }
+
+    #[cfg(feature = "plain-http")]
+    fn transport(&self) -> Result<Transport, ConfigError> {
+        let mutual_tls = self.value("enable_agent_mtls", value::switch)?;
+        let payloads = self.value("enable_insecure_payload", value::switch)?;
+        match (mutual_tls, payloads) {
+            (true, _) => Ok(Transport::MutualTls),
+            (false, _) if !self.text("tenant_cert").is_empty() => {
+                let wanted = "over plain HTTP nobody shows a certificate, so none can be asked for";
+                Err(self.refused("tenant_cert", wanted.to_owned()))
+            }
+            (false, true) => Ok(Transport::PlainHttp(Peer::Tenant)),
+            (false, false) => Ok(Transport::PlainHttp(Peer::Unknown)),
         }
     }
 
@@ -324,5 +347,24 @@ mod tests {
         };
         assert_eq!(texts(config.api_versions), ["2.1", "2.4"]);
         assert_eq!(texts(config.registrar_api_versions), ["2.6"]);
+    }
+
+    #[test]
+    #[cfg(feature = "plain-http")]
+    fn plain_http_is_asked_for_twice() {
+        let off = ("KEYLIME_AGENT_ENABLE_AGENT_MTLS", "false");
+        let payloads = ("KEYLIME_AGENT_ENABLE_INSECURE_PAYLOAD", "true");
+        let rows = [
+            (&[][..], Transport::MutualTls),
+            (&[payloads], Transport::MutualTls),
+            (&[off], Transport::PlainHttp(Peer::Unknown)),
+            (&[off, payloads], Transport::PlainHttp(Peer::Tenant)),
+        ];
+        for (variables, wanted) in rows {
+            let config = read(&["serve"], variables).unwrap();
+            assert_eq!(config.transport, wanted, "{variables:?}");
+        }
+        let error = read(&["serve", "--tenant-cert", "/t.crt"], &[off, payloads]).unwrap_err();
+        assert!(error.contains("nobody shows a certificate"), "{error}");
     }
 }
