@@ -1,15 +1,11 @@
-//! Mounting takes rights, and must not touch the machine that tests run on: a test runs itself again in a mount namespace of its
-//! own (and a user namespace, if it isn't root).
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that can't set itself up has failed"
-)]
+//! Tests that mount: that takes rights, and must not touch the machine that tests run on.
 
 use std::process::Command;
 
 const IN_NAMESPACE: &str = "KEYHALF_TEST_IN_NAMESPACE";
 
-/// Whether the test is in its namespace; if not, runs it there and passes its failure on.
+/// Whether the test is in a mount namespace of its own (and a user namespace, if it isn't root); if not, runs it again in one
+/// and passes its failure on.
 pub(crate) fn is_in_namespace(test: &str) -> bool {
     if std::env::var_os(IN_NAMESPACE).is_some() {
         return true;
