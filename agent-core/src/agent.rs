@@ -10,6 +10,7 @@ mod answer;
 mod delivery;
 mod keyring;
 mod note;
+mod notices;
 mod quoting;
 mod step;
 
@@ -19,7 +20,7 @@ use crate::http::Status;
 use crate::http::head::{Length, RequestHead};
 use crate::payload::halves::{Half, Key};
 use crate::payload::seal;
-use crate::revocation::Verify;
+use crate::revocation::Act;
 use crate::tpm::Tpm;
 use crate::wire::form::{Sealed, UKey, VKey};
 use crate::wire::quote::{HashAlg, PcrMask, QuoteWriter, SignAlg};
@@ -28,6 +29,7 @@ use crate::wire::text::{Hex, Nonce, Uuid};
 
 use delivery::{Delivery, Stage};
 use keyring::{Fit, Keyring};
+use notices::Notices;
 
 pub use answer::{Refusal, refuse};
 pub use delivery::{Clipped, DeliveryNumber, OUTPUT_TAIL_BYTES, ScriptEnd, ScriptReport};
@@ -71,6 +73,7 @@ pub struct Agent<V> {
     sealed: Option<Sealed<V>>,
     delivery: Delivery,
     leased: bool,
+    notices: Notices,
 }
 
 impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
@@ -83,6 +86,7 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
             sealed: None,
             delivery: Delivery::default(),
             leased: false,
+            notices: Notices::default(),
         }
     }
 
@@ -148,7 +152,7 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
         &mut self,
         request: Request<'_, V>,
         tpm: &mut T,
-        verify: &impl Verify,
+        act: &impl Act,
         out: &mut StringView,
     ) -> Outcome<V> {
         let mut notes = Notes::new();
@@ -166,16 +170,11 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
                 duty = taken;
                 answer::accept(out)
             }),
-            Request::Notice(notice) => match notice.verified_by(verify) {
-                Ok(_) => {
-                    put(&mut notes, Note::NoticeVerified);
-                    Ok(answer::accept(out))
-                }
-                Err(error) => {
-                    put(&mut notes, Note::NoticeRefused);
-                    Err(Refusal::Notice(error))
-                }
-            },
+            Request::Notice(notice) => {
+                let (taken, note) = self.notices.take(&notice, act);
+                put(&mut notes, note);
+                taken.map(|()| answer::accept(out))
+            }
         };
         Outcome {
             status: answered.unwrap_or_else(|refusal| refuse(refusal, out)),

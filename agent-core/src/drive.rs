@@ -16,7 +16,7 @@ use crate::http::Status;
 use crate::http::body::Body;
 use crate::http::emit::{self, CONTINUE, MAX_ANSWER_HEAD_BYTES};
 use crate::http::head::{After, HeadError, Length, RequestHead};
-use crate::revocation::{NoticeForm, Verify};
+use crate::revocation::{Act, NoticeForm};
 use crate::tpm::Tpm;
 use crate::wire::form::{FormError, UKeyForm, VKeyForm};
 use crate::wire::route::Route;
@@ -25,7 +25,7 @@ pub use call::{Answer, Call, CallError, call};
 use input::{Input, Message};
 
 /// What surrounds the agent.
-pub trait Shell: Verify {
+pub trait Shell: Act {
     /// Memory for a sealed payload, wiped when it is dropped.
     type Vault: AsRef<[u8]> + AsMut<[u8]>;
     /// The TPM.

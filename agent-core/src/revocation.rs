@@ -1,6 +1,7 @@
 //! Revocation notices: that a node of the same tenant is no longer trusted.
 //!
-//! A notice counts when its signature is by the notifier whose certificate came with this node's payload.
+//! A notice counts when its signature is by the notifier whose certificate came with this node's payload. One that counts
+//! is acted on by the shell, once.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -24,6 +25,19 @@ pub trait Verify {
     /// [`VerifyError`].
     fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), VerifyError>;
 }
+
+/// Acts on notices that count.
+pub trait Act: Verify {
+    /// Takes over a verified notice; the shell acts on it later, after those before it. It must not wait for that.
+    ///
+    /// # Errors
+    /// [`Full`]: too many wait already, and this one isn't taken.
+    fn act(&self, message: &str) -> Result<(), Full>;
+}
+
+/// There is no room for another notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
 
 /// Why a signature doesn't count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -46,6 +46,12 @@ impl Zone {
         self.path.join(UNZIPPED)
     }
 
+    /// The zone itself: nobody but the agent's user can look in.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The size of the whole zone in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {

@@ -5,8 +5,9 @@
 //! | [`config`], [`log`] | what the operator says, and is told |
 //! | [`tpm`], [`identity`], [`register`] | who this node is, and how the registrar learns it |
 //! | [`net`] | sockets, TLS, deadlines |
-//! | [`node`], [`worker`] | the agent under its lock; the work that it hands over |
-//! | [`memory`], [`landing`], [`script`], [`notifier`] | where a payload lives, lands, runs, and whom it trusts |
+//! | [`node`], [`queue`], [`worker`] | the agent under its lock; the work that it hands over |
+//! | [`memory`], [`landing`], [`job`], [`script`] | where a payload lives, lands and runs |
+//! | [`notifier`], [`actions`] | whose revocation notices count, and what they set off |
 //! | [`run`] | all of it together, from start to stop |
 //!
 //! | feature | what it adds |
@@ -16,14 +17,17 @@
 #[cfg(all(feature = "plain-http", not(debug_assertions)))]
 compile_error!("the feature plain-http is for tests: no release build may have it");
 
+pub mod actions;
 pub mod config;
 pub mod identity;
+pub mod job;
 pub mod landing;
 pub mod log;
 pub mod memory;
 pub mod net;
 pub mod node;
 pub mod notifier;
+pub mod queue;
 pub mod register;
 pub mod run;
 pub mod script;

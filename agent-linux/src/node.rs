@@ -1,20 +1,20 @@
 //! What surrounds the agent's core on this machine: the TPM beside it under one lock, vaults, work, the log.
 
-use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use agent_core::agent::{Agent, AgentConfig, Duty, Note};
 use agent_core::drive::Shell;
-use agent_core::revocation::{Verify, VerifyError};
+use agent_core::revocation::{Act, Full, Verify, VerifyError};
 use agent_core::tpm::Tpm;
 
 use crate::memory::Vault;
 use crate::notifier::Notifier;
+use crate::queue::Inlet;
 
 /// The agent at work.
 pub struct Node<T> {
     parts: Mutex<Parts<T>>,
-    duties: SyncSender<Duty<Vault>>,
+    work: Inlet,
     notifier: RwLock<Option<Notifier>>,
 }
 
@@ -24,13 +24,13 @@ struct Parts<T> {
 }
 
 impl<T: Tpm> Node<T> {
-    /// An agent that hands its work to `duties`.
+    /// An agent that hands its work to this queue.
     #[must_use]
-    pub fn new(config: AgentConfig, tpm: T, duties: SyncSender<Duty<Vault>>) -> Self {
+    pub fn new(config: AgentConfig, tpm: T, work: Inlet) -> Self {
         let agent = Agent::new(config);
         Self {
             parts: Mutex::new(Parts { agent, tpm }),
-            duties,
+            work,
             notifier: RwLock::new(None),
         }
     }
@@ -51,6 +51,12 @@ impl<T> Verify for Node<T> {
             .as_ref()
             .ok_or(VerifyError::NoAnchor)?
             .verify(message, signature)
+    }
+}
+
+impl<T> Act for Node<T> {
+    fn act(&self, message: &str) -> Result<(), Full> {
+        self.work.notice(message)
     }
 }
 
@@ -81,9 +87,10 @@ impl<T: Tpm> Shell for Node<T> {
     }
 
     fn start(&self, duty: Duty<Vault>) {
-        // The worker takes one after the other, and the agent gives none while it is at one: there is always room.
-        if let Err(error) = self.duties.try_send(duty) {
-            log::error!("work could not be started: {error}");
+        let Duty::Unpack(payload) = duty;
+        // The agent gives none while it is at one, and there is always room for one: only a dead worker takes none.
+        if self.work.payload(payload).is_err() {
+            log::error!("work could not be started");
         }
     }
 

@@ -1,7 +1,7 @@
-//! The revocation notifier: the key whose certificate came with the payload.
+//! The revocation notifier: the key whose certificate came with the payload, or that the operator has named.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
 use agent_core::revocation::VerifyError;
@@ -22,14 +22,22 @@ pub const CERTIFICATE_FILE: &str = "RevocationNotifier-cert.crt";
 pub struct Notifier(PublicKey);
 
 impl Notifier {
-    /// The notifier whose certificate lies in an unpacked payload; a payload without one, or with one that can't be read,
-    /// names none.
+    /// The notifier whose certificate lies in an unpacked payload, or where the operator says: a relative path is one inside
+    /// the payload. Without a certificate, or with one that can't be read, there is none.
     #[must_use]
-    pub fn of_payload(unzipped: &Path) -> Option<Self> {
-        let path = unzipped.join(CERTIFICATE_FILE);
-        let mut pem = Vec::new();
-        let file = File::open(&path).ok()?;
-        file.take(MAX_PEM_BYTES).read_to_end(&mut pem).ok()?;
+    pub fn of_payload(unzipped: &Path, configured: Option<&Path>) -> Option<Self> {
+        let path = unzipped.join(configured.unwrap_or(CERTIFICATE_FILE.as_ref()));
+        let pem = match read(&path) {
+            Ok(pem) => pem,
+            Err(error) => {
+                // A payload needs none.
+                if configured.is_some() || error.kind() != ErrorKind::NotFound {
+                    let path = path.display();
+                    log::warn!("{path} can't be read: {error}; revocation notices will be refused");
+                }
+                return None;
+            }
+        };
         let notifier = Self::from_pem(&pem);
         if notifier.is_none() {
             log::warn!(
@@ -61,6 +69,14 @@ impl Notifier {
             .verify(padding, &Sha256::digest(message), signature)
             .map_err(|_| VerifyError::Mismatch)
     }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut pem = Vec::new();
+    File::open(path)?
+        .take(MAX_PEM_BYTES)
+        .read_to_end(&mut pem)?;
+    Ok(pem)
 }
 
 /// Room for a certificate in PEM.

@@ -19,15 +19,17 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use crate::actions::ActionRules;
 use crate::config::{Config, Transport};
 use crate::identity::{CertificateError, TlsIdentity};
+use crate::job::OutputPolicy;
 use crate::landing::{LandingError, Zone};
 use crate::memory;
 use crate::net::call::Caller;
 use crate::net::serve::{Deadlines, Door, Server};
 use crate::net::tls::{ClientAuthorities, TlsError, server_config};
 use crate::node::Node;
-use crate::notifier::Notifier;
+use crate::queue::queue;
 use crate::register::{Contact, RegisterError, register};
 use crate::tpm::tss::{TssError, TssTpm};
 use crate::worker::{ScriptRules, Stop, Worker};
@@ -135,7 +137,7 @@ fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
         .map_err(RunError::Tpm)?;
     let (contact, door) = identify(config, guests, &mut tpm)?;
 
-    let (duties, work) = mpsc::sync_channel(1);
+    let (inlet, work) = queue();
     let agent = AgentConfig {
         uuid: contact.uuid.clone(),
         versions: config.api_versions,
@@ -145,24 +147,9 @@ fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
         max_sealed_bytes: config.max_payload_size,
         max_unpacked_bytes: zone.size() / 2,
     };
-    let node = Arc::new(Node::new(agent, tpm, duties));
-    node.trust(Notifier::of_payload(&zone.unzipped()));
-    let worker = Worker {
-        node: Arc::clone(&node),
-        archives: config.extract_payload_zip.then(|| Limits {
-            bytes: zone.size() / 2,
-            ..Limits::default()
-        }),
-        plain_file: config.dec_payload_file.clone(),
-        zone,
-        script: ScriptRules {
-            name: config.payload_script.clone(),
-            uuid: contact.uuid.to_string(),
-            timeout: config.payload_script_timeout,
-            report_output: config.report_script_output,
-        },
-        stop,
-    };
+    let node = Arc::new(Node::new(agent, tpm, inlet));
+    let worker = worker(config, &contact, Arc::clone(&node), zone, stop);
+    worker.trust_notifier();
     let server = Server {
         door,
         shell: Arc::clone(&node),
@@ -175,6 +162,44 @@ fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
     let mut registrar = Caller::new(&config.registrar_ip, config.registrar_port);
     let versions = config.registrar_api_versions;
     register(&mut registrar, versions, &contact, &*node).map_err(RunError::Register)
+}
+
+/// What does the agent's work, by the operator's rules.
+fn worker(
+    config: &Config,
+    contact: &Contact,
+    node: Arc<Node<TssTpm>>,
+    zone: Zone,
+    stop: Arc<Stop>,
+) -> Worker<TssTpm> {
+    Worker {
+        node,
+        archives: config.extract_payload_zip.then(|| Limits {
+            bytes: zone.size() / 2,
+            ..Limits::default()
+        }),
+        plain_file: config.dec_payload_file.clone(),
+        zone,
+        uuid: contact.uuid.to_string(),
+        script: ScriptRules {
+            name: config.payload_script.clone(),
+            timeout: config.payload_script_timeout,
+        },
+        actions: ActionRules {
+            configured: config.revocation_actions.clone(),
+            installed: config.revocation_actions_dir.clone(),
+            allow_payload: config.allow_payload_revocation_actions,
+            directory: config.keylime_dir.clone(),
+            timeout: ACTION_TIMEOUT,
+        },
+        output: if config.report_script_output {
+            OutputPolicy::Log
+        } else {
+            OutputPolicy::Quiet
+        },
+        notifier: config.revocation_cert.clone(),
+        stop,
+    }
 }
 
 /// Who may come, read before anything that takes time.
@@ -279,6 +304,8 @@ fn spawn(name: &str, task: impl FnOnce() + Send + 'static) -> io::Result<()> {
 const NO_HANDLE: u32 = 0;
 /// How long the end of the agent waits for the end of a script; service managers and users expect a second in all.
 const STOP_WITHIN: Duration = Duration::from_millis(800);
+/// How long a revocation action may run: it holds up those after it.
+const ACTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// Stack of a thread; what isn't touched takes no memory.
 const STACK_BYTES: usize = 512 * 1024;
 

@@ -1,13 +1,13 @@
-//! Work that the agent hands over: an opened payload becomes files, then its script runs. The agent answers meanwhile.
+//! Work that the agent hands over: an opened payload becomes files, then its script runs; a revocation notice sets off its
+//! actions. One after the other, in the order they came; the agent answers meanwhile.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use agent_core::agent::{Clipped, Duty, OpenedPayload, ScriptEnd, ScriptReport};
+use agent_core::agent::{Clipped, OpenedPayload, ScriptEnd, ScriptReport};
 use agent_core::drive::Shell;
 use agent_core::payload::inflate::Inflater;
 use agent_core::payload::sink::Sink;
@@ -15,13 +15,16 @@ use agent_core::payload::zip::{self, Limits, UnpackError};
 use agent_core::tpm::Tpm;
 use signal_hook::consts::SIGTERM;
 
+use crate::actions::{ActionRules, Actions};
+use crate::job::{End, Ended, OutputPolicy};
 use crate::landing::{LandingError, Zone};
 use crate::memory::Vault;
 use crate::node::Node;
 use crate::notifier::Notifier;
-use crate::script::{End, Ended, OutputPolicy, Script, ScriptError};
+use crate::queue::{Outlet, Work};
+use crate::script::{Script, ScriptError};
 
-/// Does the agent's work, one payload after the other.
+/// Does the agent's work, one thing after the other: a payload's script and actions never run side by side.
 pub struct Worker<T> {
     /// The agent, to report to.
     pub node: Arc<Node<T>>,
@@ -31,8 +34,16 @@ pub struct Worker<T> {
     pub archives: Option<Limits>,
     /// The file that a payload becomes which isn't unpacked.
     pub plain_file: String,
-    /// What is run.
+    /// The agent's identifier, for the environment of what is run.
+    pub uuid: String,
+    /// Which script of a payload is run.
     pub script: ScriptRules,
+    /// What a revocation notice sets off.
+    pub actions: ActionRules,
+    /// What becomes of their output; the tenant is told the end of a script's if the log is.
+    pub output: OutputPolicy,
+    /// The notifier's certificate, if it isn't the payload's.
+    pub notifier: Option<PathBuf>,
     /// How the work is ended early.
     pub stop: Arc<Stop>,
 }
@@ -42,12 +53,8 @@ pub struct Worker<T> {
 pub struct ScriptRules {
     /// Its name in the payload; none runs nothing.
     pub name: Option<String>,
-    /// The agent's identifier, for the script's environment.
-    pub uuid: String,
     /// How long it may run.
     pub timeout: Duration,
-    /// Whether tenant and log get its output.
-    pub report_output: bool,
 }
 
 /// Ends the work, and waits for its end.
@@ -59,7 +66,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Cancels a running script, lets no other one start, and waits until it has ended, at most this long.
+    /// Cancels a running script or action, lets no other one start, and waits until it has ended, at most this long.
     pub fn stop(&self, at_most: Duration) {
         self.cancel.store(true, Ordering::Relaxed);
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,9 +74,7 @@ impl Stop {
             .idle
             .wait_timeout_while(running, at_most, |running| *running);
         if waited.is_ok_and(|(_, wait)| wait.timed_out()) {
-            log::warn!(
-                "the payload's script did not end in time; the kernel ends it with the agent"
-            );
+            log::warn!("a script did not end in time; the kernel ends it with the agent");
         }
     }
 
@@ -107,26 +112,68 @@ impl From<LandingError> for PayloadError {
 
 impl<T: Tpm> Worker<T> {
     /// Works until nobody can hand anything over any more.
-    pub fn run(mut self, duties: &Receiver<Duty<Vault>>) {
-        while let Ok(Duty::Unpack(payload)) = duties.recv() {
-            let number = payload.number();
-            if let Err(error) = self.land(payload) {
-                log::error!("the payload was not unpacked, nothing of it is kept: {error}");
-                self.node
-                    .with_agent(|agent, _| agent.failed(number, &error));
-                continue;
+    pub fn run(mut self, work: &Outlet) {
+        while let Some(next) = work.next() {
+            match next {
+                Work::Payload(payload) => self.deliver(payload),
+                Work::Notice(message) => self.act(&message),
             }
-            self.node.with_agent(|agent, _| agent.unpacked(number));
-            let unzipped = self.zone.unzipped();
-            log::info!("payload unpacked to {}", unzipped.display());
-            self.node.trust(Notifier::of_payload(&unzipped));
-            self.stop.set_running(true);
-            let ended = self.run_script(&unzipped);
-            self.stop.set_running(false);
-            self.node.with_agent(|agent, _| match ended {
-                Ok(report) => agent.finished(number, report),
-                Err(error) => agent.failed(number, &error),
-            });
+        }
+    }
+
+    /// From now on revocation notices are by the notifier of the payload that is there, which may be an earlier agent's.
+    pub fn trust_notifier(&self) {
+        let notifier = Notifier::of_payload(&self.zone.unzipped(), self.notifier.as_deref());
+        self.node.trust(notifier);
+    }
+
+    fn deliver(&mut self, payload: OpenedPayload<Vault>) {
+        let number = payload.number();
+        if let Err(error) = self.land(payload) {
+            log::error!("the payload was not unpacked, nothing of it is kept: {error}");
+            self.node
+                .with_agent(|agent, _| agent.failed(number, &error));
+            return;
+        }
+        self.node.with_agent(|agent, _| agent.unpacked(number));
+        let unzipped = self.zone.unzipped();
+        log::info!("payload unpacked to {}", unzipped.display());
+        self.trust_notifier();
+        self.stop.set_running(true);
+        let ended = self.run_script(&unzipped);
+        self.stop.set_running(false);
+        self.node.with_agent(|agent, _| match ended {
+            Ok(report) => agent.finished(number, report),
+            Err(error) => agent.failed(number, &error),
+        });
+    }
+
+    /// Acts on a verified revocation notice.
+    fn act(&self, message: &str) {
+        let actions = Actions {
+            rules: &self.actions,
+            payload: &self.zone.unzipped(),
+            private: self.zone.path(),
+            uuid: &self.uuid,
+            output: self.output,
+        };
+        self.stop.set_running(true);
+        let outcomes = actions.carry_out(message, &self.stop.cancel);
+        self.stop.set_running(false);
+        let failed = outcomes
+            .iter()
+            .filter(|outcome| !outcome.is_success())
+            .count();
+        match (outcomes.len(), failed) {
+            (0, _) => log::info!("the revocation notice has set off no action"),
+            (count, 0) => log::info!("revocation notice acted on: {count} actions"),
+            (count, failed) => {
+                let hint = match self.output {
+                    OutputPolicy::Quiet => "; report_script_output logs what they write",
+                    OutputPolicy::Log => "",
+                };
+                log::error!("revocation notice acted on: {failed} of {count} actions failed{hint}");
+            }
         }
     }
 
@@ -140,13 +187,12 @@ impl<T: Tpm> Worker<T> {
             Ok(Some(_)) if self.stop.is_set() => return Ok(None),
             Ok(Some(script)) => {
                 log::info!("running {name}");
-                let policy = if self.script.report_output {
-                    OutputPolicy::Log
-                } else {
-                    OutputPolicy::Quiet
-                };
-                let rules = &self.script;
-                script.run(&rules.uuid, rules.timeout, policy, &self.stop.cancel)
+                script.run(
+                    &self.uuid,
+                    self.script.timeout,
+                    self.output,
+                    &self.stop.cancel,
+                )
             }
             Ok(None) => {
                 log::info!("the payload has no {name}");
@@ -156,7 +202,7 @@ impl<T: Tpm> Worker<T> {
         };
         match ended {
             Ok(ended) => {
-                log_end(name, &ended);
+                ended.log(name);
                 Ok(Some(self.report(&ended)))
             }
             Err(error) => {
@@ -175,7 +221,7 @@ impl<T: Tpm> Worker<T> {
                 End::Cancelled => ScriptEnd::Killed { signal: SIGTERM },
             },
             duration_ms: u64::try_from(ended.duration.as_millis()).unwrap_or(u64::MAX),
-            output_tail: self.script.report_output.then(|| {
+            output_tail: (self.output == OutputPolicy::Log).then(|| {
                 let text = String::from_utf8_lossy(&ended.tail);
                 Clipped::tail(&text)
             }),
@@ -201,24 +247,5 @@ impl<T: Tpm> Worker<T> {
         }
         drop(payload);
         Ok(unpacking.commit()?)
-    }
-}
-
-fn log_end(name: &str, ended: &Ended) {
-    let after = ended.duration.as_secs_f32();
-    match ended.end {
-        End::Exit(0) => log::info!("{name} ended well after {after:.3} s"),
-        End::Exit(code) => log::warn!("{name} ended with exit code {code} after {after:.3} s"),
-        End::Signal(signal) => {
-            log::warn!("{name} was killed by signal {signal} after {after:.3} s")
-        }
-        End::TimedOut => log::warn!("{name} took longer than it may ({after:.3} s) and was ended"),
-        End::Cancelled => {
-            log::warn!("{name} was ended after {after:.3} s, because the agent stops")
-        }
-    }
-    if ended.left_behind > 0 {
-        let count = ended.left_behind;
-        log::warn!("{count} processes that {name} left running were ended");
     }
 }

@@ -42,7 +42,7 @@ fn sign(payload: &TempDir, options: &str) -> Vec<u8> {
 #[test]
 fn a_signature_counts_with_any_salt_and_no_other_scheme() {
     let payload = payload();
-    let notifier = Notifier::of_payload(payload.path()).unwrap();
+    let notifier = Notifier::of_payload(payload.path(), None).unwrap();
     let pss = "-sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen";
     let cases = [
         (
@@ -76,7 +76,7 @@ fn a_signature_counts_with_any_salt_and_no_other_scheme() {
 #[test]
 fn tampered_is_refused() {
     let payload = payload();
-    let notifier = Notifier::of_payload(payload.path()).unwrap();
+    let notifier = Notifier::of_payload(payload.path(), None).unwrap();
     let signature = sign(
         &payload,
         "-sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:222",
@@ -98,9 +98,29 @@ fn tampered_is_refused() {
 }
 
 #[test]
+fn the_operator_may_name_another() {
+    let (payload, other) = (payload(), payload());
+    let own = Notifier::of_payload(payload.path(), None);
+    let theirs = other.path().join(CERTIFICATE_FILE);
+    fs::copy(&theirs, payload.path().join("other.crt")).unwrap();
+    let want = Notifier::of_payload(other.path(), None);
+    assert!(own.is_some() && want.is_some() && own != want);
+    for (name, path) in [
+        ("in the payload", Path::new("other.crt")),
+        ("elsewhere", &theirs),
+    ] {
+        let named = Notifier::of_payload(payload.path(), Some(path));
+        assert_eq!(named, want, "{name}");
+    }
+    // What the payload brings doesn't stand in for it.
+    let nowhere = Path::new("nowhere.crt");
+    assert_eq!(Notifier::of_payload(payload.path(), Some(nowhere)), None);
+}
+
+#[test]
 fn a_payload_without_a_usable_certificate_names_nobody() {
     let payload = TempDir::new().unwrap();
-    assert_eq!(Notifier::of_payload(payload.path()), None);
+    assert_eq!(Notifier::of_payload(payload.path(), None), None);
     let path = payload.path().join(CERTIFICATE_FILE);
     for text in [
         "",
@@ -108,11 +128,11 @@ fn a_payload_without_a_usable_certificate_names_nobody() {
         "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
     ] {
         fs::write(&path, text).unwrap();
-        assert_eq!(Notifier::of_payload(payload.path()), None, "{text}");
+        assert_eq!(Notifier::of_payload(payload.path(), None), None, "{text}");
     }
     let ecdsa = format!(
         "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x -keyout key -out {CERTIFICATE_FILE}"
     );
     openssl(payload.path(), &ecdsa);
-    assert_eq!(Notifier::of_payload(payload.path()), None);
+    assert_eq!(Notifier::of_payload(payload.path(), None), None);
 }

@@ -8,7 +8,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use agent_linux::script::{End, Ended, OutputPolicy, Script, ScriptError, TAIL_BYTES};
+use agent_linux::job::{End, Ended, OutputPolicy, TAIL_BYTES};
+use agent_linux::script::{Script, ScriptError};
 use tempfile::TempDir;
 
 static TURN: Mutex<()> = Mutex::new(());

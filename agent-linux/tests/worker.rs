@@ -10,20 +10,22 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Cursor, Read, Write};
 use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 
-use agent_core::agent::{Duty, Peer};
+use agent_core::agent::Peer;
 use agent_core::drive::{Buffers, Shell, serve_one};
 use agent_core::payload::halves::Half;
 use agent_core::payload::seal::seal_single;
 use agent_core::payload::zip::Limits;
 use agent_core::tpm::FakeTpm;
 use agent_core::wire::text::Hex;
+use agent_linux::actions::ActionRules;
+use agent_linux::job::OutputPolicy;
 use agent_linux::landing::Zone;
-use agent_linux::memory::Vault;
 use agent_linux::net::stream::Io;
 use agent_linux::node::Node;
+use agent_linux::queue::{Outlet, Work, queue};
 use agent_linux::worker::{ScriptRules, Stop, Worker};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -79,10 +81,13 @@ fn deliver(node: &Node<FakeTpm>, payload: &[u8]) {
 }
 
 /// Does one piece of work.
-fn work_on(duty: Duty<Vault>, worker: Worker<FakeTpm>) {
-    let (duties, work) = mpsc::channel();
-    duties.send(duty).unwrap();
-    drop(duties);
+fn work_on(work: &Outlet, worker: Worker<FakeTpm>) {
+    let Some(Work::Payload(payload)) = work.next() else {
+        panic!("no payload was opened");
+    };
+    let (inlet, work) = queue();
+    inlet.payload(payload).unwrap();
+    drop(inlet);
     worker.run(&work);
 }
 
@@ -122,13 +127,21 @@ fn plain_file_payload() {
             plain_file: "kept".to_owned(),
             script: ScriptRules {
                 name: None,
-                uuid: node::uuid().to_string(),
                 timeout: Duration::from_secs(10),
-                report_output: false,
             },
+            uuid: node::uuid().to_string(),
+            actions: ActionRules {
+                configured: String::new(),
+                installed: place.path().join("actions"),
+                allow_payload: false,
+                directory: place.path().to_owned(),
+                timeout: Duration::from_secs(10),
+            },
+            output: OutputPolicy::Quiet,
+            notifier: None,
             stop: Arc::<Stop>::default(),
         };
-        work_on(work.try_recv().unwrap(), worker);
+        work_on(&work, worker);
         let found = files(&unzipped);
         assert_eq!(found.get(file).map(Vec::as_slice), Some(content), "{name}");
         assert_eq!(found.contains_key("kept"), file == "kept", "{name}");

@@ -45,6 +45,8 @@ pub enum Refusal {
     NoQuote,
     /// A revocation notice that doesn't count.
     Notice(VerifyError),
+    /// Too many revocation notices wait to be acted on.
+    NoticesWait,
     /// The answer doesn't fit its buffer.
     AnswerTooLarge,
 }
@@ -60,9 +62,11 @@ impl Refusal {
             Self::NotTheTenant | Self::NotAuthenticated => Status::Forbidden,
             Self::NoLength => Status::LengthRequired,
             Self::BodyTooLarge | Self::Form(FormError::PayloadTooLarge) => Status::PayloadTooLarge,
-            Self::Busy | Self::NoVault | Self::NoQuote | Self::AnswerTooLarge => {
-                Status::InternalError
-            }
+            Self::Busy
+            | Self::NoVault
+            | Self::NoQuote
+            | Self::NoticesWait
+            | Self::AnswerTooLarge => Status::InternalError,
             Self::Route(_)
             | Self::UnwantedBody
             | Self::Form(_)
@@ -108,6 +112,7 @@ impl fmt::Display for Refusal {
                 "no payload has brought a revocation certificate yet"
             }
             Self::Notice(VerifyError::Mismatch) => "the signature is not the revocation notifier's",
+            Self::NoticesWait => "earlier revocation notices are still being acted on; try again",
             Self::AnswerTooLarge => "the answer is too large",
         };
         out.write_str(text)

@@ -29,8 +29,12 @@ pub enum Note {
     NoQuote(Clipped<160>),
     /// The TPM didn't decrypt a key half, and why.
     KeyNotDecrypted(Clipped<160>),
-    /// A revocation notice with the notifier's signature.
+    /// A revocation notice with the notifier's signature, which is acted on.
     NoticeVerified,
+    /// One that was taken before.
+    NoticeRepeated,
+    /// One that there is no room for.
+    NoticeTurnedAway,
     /// A revocation notice that doesn't count.
     NoticeRefused,
 }
@@ -41,7 +45,11 @@ impl Note {
     pub const fn is_warning(&self) -> bool {
         !matches!(
             self,
-            Self::UReceived { .. } | Self::VReceived | Self::KeyMade | Self::NoticeVerified
+            Self::UReceived { .. }
+                | Self::VReceived
+                | Self::KeyMade
+                | Self::NoticeVerified
+                | Self::NoticeRepeated
         )
     }
 }
@@ -70,12 +78,12 @@ impl fmt::Display for Note {
             Self::KeyNotDecrypted(reason) => {
                 return write!(out, "key half not decrypted: {reason}");
             }
-            Self::NoticeVerified => {
-                "revocation notice verified; carrying out actions is not implemented yet"
+            Self::NoticeVerified => "revocation notice verified",
+            Self::NoticeRepeated => "revocation notice came again: it is not acted on twice",
+            Self::NoticeTurnedAway => {
+                "revocation notice turned away: too many wait; its sender is told to try again"
             }
-            Self::NoticeRefused => {
-                "revocation notice refused: not signed by the notifier of this payload"
-            }
+            Self::NoticeRefused => "revocation notice refused: not signed by this node's notifier",
         })
     }
 }

@@ -8,7 +8,7 @@ use agent_core::agent::{Agent, AgentConfig, Duty, Note, OpenedPayload, Peer};
 use agent_core::drive::{Buffers, Served, Shell, serve_one};
 use agent_core::payload::halves::{Half, Key};
 use agent_core::payload::seal::seal_single;
-use agent_core::revocation::{Verify, VerifyError};
+use agent_core::revocation::{Act, Full, Verify, VerifyError};
 use agent_core::tpm::FakeTpm;
 use agent_core::wire::quote::{HashAlg, SignAlg};
 use agent_core::wire::route::ApiVersions;
@@ -48,6 +48,9 @@ pub(crate) struct Bench {
     parts: RefCell<(Agent<CountedVault>, FakeTpm)>,
     pub(crate) duties: RefCell<Vec<OpenedPayload<CountedVault>>>,
     pub(crate) notes: RefCell<Vec<Note>>,
+    /// The notices to act on, and how many more there is room for.
+    pub(crate) notices: RefCell<Vec<String>>,
+    pub(crate) room: Cell<usize>,
     pub(crate) vaults: Rc<Cell<usize>>,
     pub(crate) most_vaults: Cell<usize>,
 }
@@ -71,6 +74,8 @@ impl Bench {
             parts: RefCell::new((Agent::new(config), FakeTpm::new(1))),
             duties: RefCell::default(),
             notes: RefCell::default(),
+            notices: RefCell::default(),
+            room: Cell::new(usize::MAX),
             vaults: Rc::default(),
             most_vaults: Cell::default(),
         }
@@ -173,6 +178,14 @@ impl Verify for Bench {
             b"good" => Ok(()),
             _ => Err(VerifyError::Mismatch),
         }
+    }
+}
+
+impl Act for Bench {
+    fn act(&self, message: &str) -> Result<(), Full> {
+        self.room.set(self.room.get().checked_sub(1).ok_or(Full)?);
+        self.notices.borrow_mut().push(message.to_owned());
+        Ok(())
     }
 }
 

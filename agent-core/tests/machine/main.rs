@@ -10,4 +10,5 @@ mod dice;
 mod keys;
 mod model;
 mod mutations;
+mod notices;
 mod requests;

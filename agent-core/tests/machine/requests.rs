@@ -240,22 +240,3 @@ fn a_tpm_that_fails_is_a_500_that_tells_nothing() {
             .contains("the fake TPM is told to fail")
     );
 }
-
-#[test]
-fn revocation_notices_need_the_notifiers_signature() {
-    let bench = Bench::new();
-    let target = "/v2.6/notifications/revocation";
-    let good = bench.post(
-        target,
-        r#"{"msg":"{\"type\":\"revocation\"}","signature":"Z29vZA=="}"#,
-    );
-    assert_eq!(
-        (good.status, good.body.contains(r#""results":null"#)),
-        (200, true)
-    );
-    assert_eq!(
-        bench.post(target, r#"{"msg":"x","signature":""}"#).status,
-        400
-    );
-    assert_eq!(bench.post(target, r#"{"msg":"x"}"#).status, 400);
-}

@@ -1,22 +1,21 @@
 //! An agent with a TPM in memory.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
 
-use agent_core::agent::{AgentConfig, Duty};
+use agent_core::agent::AgentConfig;
 use agent_core::tpm::FakeTpm;
 use agent_core::wire::quote::{HashAlg, SignAlg};
 use agent_core::wire::route::ApiVersions;
 use agent_core::wire::text::Uuid;
-use agent_linux::memory::Vault;
 use agent_linux::node::Node;
+use agent_linux::queue::{Outlet, queue};
 
 pub(crate) fn uuid() -> Uuid {
     Uuid::parse("d432fbb3-d2f1-4a97-9ef7-75bd81c00000").unwrap()
 }
 
 /// The agent, and what it hands over.
-pub(crate) fn node() -> (Arc<Node<FakeTpm>>, Receiver<Duty<Vault>>) {
+pub(crate) fn node() -> (Arc<Node<FakeTpm>>, Outlet) {
     let config = AgentConfig {
         uuid: uuid(),
         versions: ApiVersions::all(),
@@ -26,6 +25,6 @@ pub(crate) fn node() -> (Arc<Node<FakeTpm>>, Receiver<Duty<Vault>>) {
         max_sealed_bytes: 1 << 20,
         max_unpacked_bytes: 8 << 20,
     };
-    let (duties, work) = mpsc::sync_channel(1);
-    (Arc::new(Node::new(config, FakeTpm::new(1), duties)), work)
+    let (inlet, work) = queue();
+    (Arc::new(Node::new(config, FakeTpm::new(1), inlet)), work)
 }

@@ -21,7 +21,7 @@ struct Process {
     is_zombie: bool,
 }
 
-/// The agent's children of now: not of a script that is yet to start.
+/// The agent's children of now: not of a job that is yet to start.
 ///
 /// # Errors
 /// /proc can't be read.

@@ -1,11 +1,11 @@
-//! What a script writes: read as fast as it comes, kept only at its end.
+//! What a job writes: read as fast as it comes, kept only at its end.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, ioctl_fionbio, read};
 use zeroize::{Zeroize, Zeroizing};
 
-/// What becomes of a script's output besides the kept end.
+/// What becomes of a job's output besides the kept end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputPolicy {
     /// Nothing: it may hold secrets.
@@ -20,21 +20,23 @@ pub const TAIL_BYTES: usize = 4 * 1024;
 /// How much of it goes to the log.
 const MAX_LOGGED_BYTES: usize = 64 * 1024;
 
-/// The reading side of a script's output.
+/// The reading side of a job's output.
 pub(super) struct Output {
     pipe: Option<OwnedFd>,
     policy: OutputPolicy,
+    name: String,
     tail: Zeroizing<Vec<u8>>,
     line: Zeroizing<Vec<u8>>,
     logged: usize,
 }
 
 impl Output {
-    pub(super) fn new(pipe: OwnedFd, policy: OutputPolicy) -> Self {
+    pub(super) fn new(pipe: OwnedFd, policy: OutputPolicy, name: String) -> Self {
         let kept = |bytes| Zeroizing::new(Vec::with_capacity(bytes));
         Self {
             pipe: Some(pipe),
             policy,
+            name,
             tail: kept(2 * TAIL_BYTES),
             line: kept(MAX_LINE_BYTES),
             logged: 0,
@@ -129,11 +131,12 @@ impl Output {
 
     fn log_line(&mut self) {
         if self.logged < MAX_LOGGED_BYTES {
-            log::info!("script: {}", String::from_utf8_lossy(&self.line));
+            log::info!("{}: {}", self.name, String::from_utf8_lossy(&self.line));
             self.logged += self.line.len() + 1;
             if self.logged >= MAX_LOGGED_BYTES {
+                let name = &self.name;
                 log::warn!(
-                    "the script writes more than {MAX_LOGGED_BYTES} bytes: the rest isn't logged"
+                    "{name} writes more than {MAX_LOGGED_BYTES} bytes: the rest isn't logged"
                 );
             }
         }
@@ -155,7 +158,7 @@ mod tests {
     #[test]
     fn the_log_is_bounded() {
         let (reader, _writer) = std::io::pipe().unwrap();
-        let mut output = Output::new(reader.into(), OutputPolicy::Log);
+        let mut output = Output::new(reader.into(), OutputPolicy::Log, "a".into());
         let capacity = output.line.capacity();
         output.take_in(&vec![b'x'; 1_000_000]);
         output.take_in(&vec![b'\n'; 1_000_000]);
@@ -184,7 +187,7 @@ mod tests {
                 .map(|at| u8::try_from(at % 251).unwrap())
                 .collect();
             let (reader, _writer) = std::io::pipe().unwrap();
-            let mut output = Output::new(reader.into(), OutputPolicy::Quiet);
+            let mut output = Output::new(reader.into(), OutputPolicy::Quiet, "a".into());
             for piece in text.chunks(5000) {
                 output.take_in(piece);
             }
