@@ -24,7 +24,7 @@ use crate::revocation::Act;
 use crate::tpm::Tpm;
 use crate::wire::form::{Sealed, UKey, VKey};
 use crate::wire::quote::{HashAlg, PcrMask, QuoteWriter, SignAlg};
-use crate::wire::route::{ApiVersion, KeyText, Route};
+use crate::wire::route::{ApiVersion, ApiVersions, KeyText, Route};
 use crate::wire::text::{Hex, Nonce, Uuid};
 
 use delivery::{Delivery, Stage};
@@ -52,6 +52,8 @@ pub const UKEY_REST_BYTES: u64 = 4 * 1024;
 pub struct AgentConfig {
     /// Its identifier.
     pub uuid: Uuid,
+    /// The API versions that it speaks.
+    pub versions: ApiVersions,
     /// The quoted bank, and the hash of the signature.
     pub bank: HashAlg,
     /// The attestation key's scheme.
@@ -90,7 +92,8 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
 
     /// Reads a head. Only [`Plan::UKey`] changes the agent: it takes the lease.
     pub fn plan(&mut self, head: &RequestHead<'_>, peer: Peer) -> Plan {
-        let route = match Route::parse(head.method, head.path, head.query) {
+        let versions = self.config.versions;
+        let route = match Route::parse(head.method, head.path, head.query, versions) {
             Ok(route) => route,
             Err(error) => return Plan::Refuse(Refusal::Route(error)),
         };
@@ -102,8 +105,11 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
             Length::Unsaid => 0,
         };
         match route {
-            Route::UKey if peer == Peer::Other => Plan::Refuse(Refusal::NotTheTenant),
-            Route::UKey => self.plan_upload(length),
+            Route::UKey => match peer {
+                Peer::Tenant => self.plan_upload(length),
+                Peer::Other => Plan::Refuse(Refusal::NotTheTenant),
+                Peer::Unknown => Plan::Refuse(Refusal::NotAuthenticated),
+            },
             Route::VKey | Route::Revocation if length > MAX_SMALL_BODY_BYTES => {
                 Plan::Refuse(Refusal::BodyTooLarge)
             }
@@ -186,8 +192,8 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
     ) -> Result<Status, Refusal> {
         match route {
             Route::Version => Ok(answer::succeed(out, |results| {
-                results.text("supported_version", ApiVersion::NEWEST)?;
-                results.texts("supported_versions", ApiVersion::all())
+                results.text("supported_version", self.config.versions.newest())?;
+                results.texts("supported_versions", self.config.versions.iter())
             })),
             Route::Info(version) => Ok(self.info(*version, out)),
             Route::Identity { version, nonce } => {

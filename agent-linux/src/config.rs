@@ -1,27 +1,36 @@
-//! What the agent is told: flags first, then environment variables, then a TOML file, then defaults.
+//! What the agent is told: flags first, then environment variables, then TOML files, then defaults.
 //!
 //! One table (in `options`) names each option once: its flag, its variables, its key in the file, its default, its help.
+//! Another (in `keylime`) says what becomes of each key of Keylime's agent.conf. What flags, variables and files say is put
+//! together first and judged then, so that a value that another one overrides does no harm.
 
+mod error;
 mod file;
 mod help;
+mod keylime;
 mod options;
+mod settings;
 mod value;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+#[cfg(feature = "plain-http")]
+use agent_core::agent::Peer;
 use agent_core::wire::quote::{HashAlg, SignAlg};
+use agent_core::wire::route::ApiVersions;
 use log::LevelFilter;
 
 use crate::identity::UuidMode;
 use crate::tpm::tss::TctiName;
+pub use error::{ConfigError, Source};
 pub use file::FileFault;
 pub use help::help;
-use options::{OPTIONS, Settings};
+use options::OPTIONS;
+use settings::Settings;
 
 /// The agent's configuration, complete and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,14 +45,20 @@ pub struct Config {
     pub contact_ip: String,
     /// The port that others are told to use.
     pub contact_port: u16,
+    /// How they are spoken to.
+    pub transport: Transport,
+    /// The API versions that they may use.
+    pub api_versions: ApiVersions,
     /// The registrar's address.
     pub registrar_ip: String,
     /// The registrar's port for agents, plain HTTP.
     pub registrar_port: u16,
+    /// The API versions that the registrar is asked for.
+    pub registrar_api_versions: ApiVersions,
     /// The directory with `secure/` in it.
     pub keylime_dir: PathBuf,
-    /// A PEM file of the authorities whose clients may talk to the agent.
-    pub trusted_client_ca: PathBuf,
+    /// PEM files of the authorities whose clients may talk to the agent.
+    pub trusted_client_ca: Vec<PathBuf>,
     /// The one certificate whose owner may deliver key halves and payloads; any trusted client if there is none.
     pub tenant_cert: Option<PathBuf>,
     /// The TPM.
@@ -56,6 +71,10 @@ pub struct Config {
     pub secure_size: u64,
     /// The largest sealed payload in bytes.
     pub max_payload_size: usize,
+    /// Whether a payload that is an archive is unpacked.
+    pub extract_payload_zip: bool,
+    /// The file that a payload becomes which isn't unpacked.
+    pub dec_payload_file: String,
     /// The script in the payload to run, relative to the payload; none runs nothing.
     pub payload_script: Option<String>,
     /// How long it may run.
@@ -74,6 +93,16 @@ pub struct Config {
     pub log_level: LevelFilter,
 }
 
+/// What others speak with the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Mutual TLS.
+    MutualTls,
+    /// Plain HTTP, where everyone who comes is taken for this peer. For tests with a Keylime that is told to do the same.
+    #[cfg(feature = "plain-http")]
+    PlainHttp(Peer),
+}
+
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Invocation {
@@ -86,7 +115,8 @@ pub enum Invocation {
 }
 
 impl Invocation {
-    /// Reads the command line, the environment (through `variable`) and the file that they name.
+    /// Reads the command line, the environment (through `variable`) and the file that they name; if they name none, Keylime's
+    /// files, where they are there.
     ///
     /// # Errors
     /// [`ConfigError`], which names the option, where its value came from, and what it may be.
@@ -94,33 +124,55 @@ impl Invocation {
         arguments: impl IntoIterator<Item = OsString>,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        let given = match CommandLine::read(arguments)? {
+        Self::read_beneath(Path::new("/"), arguments, variable)
+    }
+
+    /// Reads with Keylime's files beneath another root directory.
+    fn read_beneath(
+        root: &Path,
+        arguments: impl IntoIterator<Item = OsString>,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let mut found = match CommandLine::read(arguments)? {
             CommandLine::Help => return Ok(Self::Help),
             CommandLine::Version => return Ok(Self::Version),
             CommandLine::Serve(given) => given,
         };
-        let mut warnings = Vec::new();
-        let mut found = given;
-        for option in OPTIONS {
+        for (key, names) in variables() {
             let set = |name: String| variable(&name).map(|value| (value, Source::Variable(name)));
-            if let Some(value) = option.variables().find_map(set) {
-                found.entry(option.key).or_insert(value);
+            if let Some(value) = names.into_iter().find_map(set) {
+                found.entry(key).or_insert(value);
             }
         }
-        if let Some((path, _)) = found.get(CONFIG) {
-            let path = PathBuf::from(path);
-            for (key, value) in file::read(&path, &mut warnings)? {
-                found
-                    .entry(key)
-                    .or_insert((value, Source::File(path.clone())));
+        let mut warnings = Vec::new();
+        let files = match found.get(CONFIG) {
+            Some((path, _)) if !path.is_empty() => vec![PathBuf::from(path)],
+            _ => file::default_files(root)?,
+        };
+        // A later file wins over an earlier one.
+        for path in files.iter().rev() {
+            for (key, value) in file::read(path, &mut warnings)? {
+                let source = Source::File(path.clone());
+                found.entry(key).or_insert((value, source));
             }
         }
-        let config = Settings::new(found).finish()?;
+        // Keylime's word for a default.
+        found.retain(|_, (value, _)| value != "default");
+        keylime::settle(&mut found, &mut warnings)?;
+        let config = Settings::new(found).finish(&mut warnings)?;
         Ok(Self::Serve(Box::new(config), warnings))
     }
 }
 
-/// Values by the option's key, each with its source.
+/// The variables that each key can come from, the strongest first.
+fn variables() -> impl Iterator<Item = (&'static str, Vec<String>)> {
+    let options = OPTIONS
+        .iter()
+        .map(|option| (option.key, option.variables().collect()));
+    options.chain(keylime::not_options().map(|key| (key.name, vec![key.variable()])))
+}
+
+/// Values by their keys, each with its source.
 type Found = BTreeMap<&'static str, (String, Source)>;
 
 enum CommandLine {
@@ -164,93 +216,6 @@ impl CommandLine {
         }
     }
 }
-
-/// Where a value came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The command line.
-    Flag,
-    /// This environment variable.
-    Variable(String),
-    /// This file.
-    File(PathBuf),
-    /// Nobody gave one.
-    Default,
-}
-
-/// What is wrong with the configuration.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// The command line can't be read.
-    CommandLine(lexopt::Error),
-    /// There is no such flag.
-    UnknownFlag(String),
-    /// There is no such command.
-    UnknownCommand(String),
-    /// No command is given.
-    NoCommand,
-    /// The file can't be used.
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: FileFault,
-    },
-    /// A value isn't one that its option takes.
-    Value {
-        /// The option's key.
-        option: &'static str,
-        /// The value given.
-        value: String,
-        /// Where it came from.
-        source: Source,
-        /// What it must be.
-        wanted: String,
-    },
-}
-
-impl From<lexopt::Error> for ConfigError {
-    fn from(error: lexopt::Error) -> Self {
-        Self::CommandLine(error)
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::CommandLine(error) => write!(f, "{error}; see keyhalf-agent --help"),
-            Self::UnknownFlag(flag) => {
-                write!(f, "there is no option --{flag}; see keyhalf-agent --help")
-            }
-            Self::UnknownCommand(word) => {
-                write!(f, "there is no command {word:?}; write keyhalf-agent serve")
-            }
-            Self::NoCommand => f.write_str(
-                "no command is given; write keyhalf-agent serve, or see keyhalf-agent --help",
-            ),
-            Self::File { path, reason } => {
-                write!(f, "configuration file {}: {reason}", path.display())
-            }
-            Self::Value {
-                option,
-                value,
-                source,
-                wanted,
-            } => {
-                match source {
-                    Source::Flag => write!(f, "--{} {value:?}", option.replace('_', "-"))?,
-                    Source::Variable(name) => write!(f, "{name}={value:?} in the environment")?,
-                    Source::File(path) => write!(f, "{option} = {value:?} in {}", path.display())?,
-                    Source::Default => write!(f, "{option}, of which the default is {value:?},")?,
-                }
-                write!(f, " can't be used: {wanted}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 /// The key of the option that names the file.
 const CONFIG: &str = "config";

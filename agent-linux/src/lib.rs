@@ -9,6 +9,13 @@
 //! | [`memory`], [`landing`], [`job`], [`script`] | where a payload lives, lands and runs |
 //! | [`notifier`], [`actions`] | whose revocation notices count, and what they set off |
 //! | [`run`] | all of it together, from start to stop |
+//!
+//! | feature | what it adds |
+//! | --- | --- |
+//! | `plain-http` | `enable_agent_mtls = false`: plain HTTP with anyone who comes, for tests; doesn't compile in a release build |
+
+#[cfg(all(feature = "plain-http", not(debug_assertions)))]
+compile_error!("the feature plain-http is for tests: no release build may have it");
 
 pub mod actions;
 pub mod config;

@@ -11,7 +11,7 @@ use agent_core::tpm::Tpm;
 use agent_core::wire::register::{
     Activation, AnswerError, CredentialBlob, MAX_BLOB_BYTES, Registration, version_from_answer,
 };
-use agent_core::wire::route::{ApiVersion, VERSION_NOT_SUPPORTED};
+use agent_core::wire::route::{ApiVersions, VERSION_NOT_SUPPORTED};
 use agent_core::wire::text::Uuid;
 
 use crate::net::call::{CallError, Caller};
@@ -25,7 +25,7 @@ pub struct Contact {
     pub ip: String,
     /// The port there.
     pub port: u16,
-    /// Its TLS certificate, PEM.
+    /// Its TLS certificate, PEM; for an agent without TLS the word that Keylime has for that.
     pub tls_certificate: String,
 }
 
@@ -36,7 +36,10 @@ pub enum RegisterError {
     /// A request had no answer.
     Call(CallError),
     /// The registrar speaks none of the agent's versions.
-    NoCommonVersion,
+    NoCommonVersion {
+        /// The agent's.
+        ours: ApiVersions,
+    },
     /// The registrar refuses this node for good: 403.
     Refused {
         /// Whom it refuses.
@@ -69,8 +72,9 @@ impl fmt::Display for RegisterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Call(error) => error.fmt(f),
-            Self::NoCommonVersion => f.write_str(
-                "the registrar speaks none of the API versions 2.1 to 2.6: is it a Keylime registrar?",
+            Self::NoCommonVersion { ours } => write!(
+                f,
+                "the registrar speaks none of the API versions {ours}: is it a Keylime registrar?"
             ),
             Self::Refused { uuid, registrar } => write!(
                 f,
@@ -108,18 +112,19 @@ impl From<AnswerError> for RegisterError {
     }
 }
 
-/// Registers, however long it takes.
+/// Registers, in one of these versions, however long it takes.
 ///
 /// # Errors
 /// [`RegisterError::Refused`] alone; everything else is logged and tried again.
 pub fn register<S: Shell>(
     registrar: &mut Caller,
+    versions: ApiVersions,
     contact: &Contact,
     shell: &S,
 ) -> Result<(), RegisterError> {
     let mut pause = FIRST_PAUSE;
     loop {
-        let error = match register_once(registrar, contact, shell) {
+        let error = match register_once(registrar, versions, contact, shell) {
             Ok(()) => {
                 log::info!("registered as {}", contact.uuid);
                 return Ok(());
@@ -140,17 +145,18 @@ pub fn register<S: Shell>(
 
 fn register_once<S: Shell>(
     registrar: &mut Caller,
+    versions: ApiVersions,
     contact: &Contact,
     shell: &S,
 ) -> Result<(), RegisterError> {
     let body = registration_body(contact, shell)?;
     let asked = registrar.call(Verb::Get, "/version", "")?;
     let agreed = match asked.status {
-        200 => version_from_answer(asked.body)?,
+        200 => version_from_answer(asked.body, versions)?,
         _ => None,
     };
     // A registrar that doesn't say what it speaks is tried with everything, the newest first.
-    let candidates = agreed.map_or_else(|| ApiVersion::all().rev().collect(), |one| vec![one]);
+    let candidates = agreed.map_or_else(|| versions.iter().rev().collect(), |one| vec![one]);
     for version in candidates {
         let path = format!("/v{version}/agents/{}", contact.uuid);
         let answer = registrar.call(Verb::Post, &path, &body)?;
@@ -178,7 +184,7 @@ fn register_once<S: Shell>(
             }
         }
     }
-    Err(RegisterError::NoCommonVersion)
+    Err(RegisterError::NoCommonVersion { ours: versions })
 }
 
 fn registration_body<S: Shell>(contact: &Contact, shell: &S) -> Result<String, RegisterError> {

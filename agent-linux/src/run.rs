@@ -11,6 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use agent_core::agent::AgentConfig;
+#[cfg(feature = "plain-http")]
+use agent_core::agent::Peer;
 use agent_core::payload::zip::Limits;
 use agent_core::tpm::Tpm;
 use rustls::pki_types::CertificateDer;
@@ -18,13 +20,13 @@ use rustls::pki_types::pem::PemObject;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::actions::ActionRules;
-use crate::config::Config;
+use crate::config::{Config, Transport};
 use crate::identity::{CertificateError, TlsIdentity};
 use crate::job::OutputPolicy;
 use crate::landing::{LandingError, Zone};
 use crate::memory;
 use crate::net::call::Caller;
-use crate::net::serve::{Deadlines, Server};
+use crate::net::serve::{Deadlines, Door, Server};
 use crate::net::tls::{ClientAuthorities, TlsError, server_config};
 use crate::node::Node;
 use crate::queue::queue;
@@ -129,17 +131,16 @@ fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
     // From here on clients wait instead of being refused.
     let listener =
         TcpListener::bind(address).map_err(|error| RunError::Listen { address, error })?;
-    let clients = ClientAuthorities::read(&config.trusted_client_ca).map_err(RunError::Tls)?;
-    let tenant = tenant_certificate(config)?;
+    let guests = Guests::read(config)?;
     let zone = Zone::open(&config.keylime_dir, config.secure_size).map_err(RunError::Landing)?;
     let mut tpm = TssTpm::open(&config.tcti, config.tpm_signing_alg, config.tpm_hash_alg)
         .map_err(RunError::Tpm)?;
-    let (contact, identity) = identify(config, &mut tpm)?;
-    let tls = server_config(&identity, &clients).map_err(RunError::Tls)?;
+    let (contact, door) = identify(config, guests, &mut tpm)?;
 
     let (inlet, work) = queue();
     let agent = AgentConfig {
         uuid: contact.uuid.clone(),
+        versions: config.api_versions,
         bank: config.tpm_hash_alg,
         scheme: config.tpm_signing_alg,
         ak_handle: NO_HANDLE,
@@ -150,9 +151,8 @@ fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
     let worker = worker(config, &contact, Arc::clone(&node), zone, stop);
     worker.trust_notifier();
     let server = Server {
-        tls,
+        door,
         shell: Arc::clone(&node),
-        tenant,
         deadlines: Deadlines::for_payload(config.max_payload_size),
     };
     log::info!("listening on {address}");
@@ -160,7 +160,8 @@ fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
     spawn("listen", move || server.run(&listener)).map_err(RunError::System)?;
 
     let mut registrar = Caller::new(&config.registrar_ip, config.registrar_port);
-    register(&mut registrar, &contact, &*node).map_err(RunError::Register)
+    let versions = config.registrar_api_versions;
+    register(&mut registrar, versions, &contact, &*node).map_err(RunError::Register)
 }
 
 /// What does the agent's work, by the operator's rules.
@@ -173,10 +174,11 @@ fn worker(
 ) -> Worker<TssTpm> {
     Worker {
         node,
-        limits: Limits {
+        archives: config.extract_payload_zip.then(|| Limits {
             bytes: zone.size() / 2,
             ..Limits::default()
-        },
+        }),
+        plain_file: config.dec_payload_file.clone(),
         zone,
         uuid: contact.uuid.to_string(),
         script: ScriptRules {
@@ -200,8 +202,57 @@ fn worker(
     }
 }
 
-/// Who the agent is: what the registrar is told, and the key behind its certificate.
-fn identify(config: &Config, tpm: &mut TssTpm) -> Result<(Contact, TlsIdentity), RunError> {
+/// Who may come, read before anything that takes time.
+enum Guests {
+    /// Clients of these authorities; if a certificate is given, its owner alone may deliver payloads.
+    Certified(ClientAuthorities, Option<Vec<u8>>),
+    /// Everyone, taken for this peer.
+    #[cfg(feature = "plain-http")]
+    All(Peer),
+}
+
+impl Guests {
+    fn read(config: &Config) -> Result<Self, RunError> {
+        match config.transport {
+            Transport::MutualTls => {
+                let clients = ClientAuthorities::read(&config.trusted_client_ca);
+                let clients = clients.map_err(RunError::Tls)?;
+                Ok(Self::Certified(clients, tenant_certificate(config)?))
+            }
+            #[cfg(feature = "plain-http")]
+            Transport::PlainHttp(peer) => {
+                log::warn!(
+                    "PLAIN HTTP: enable_agent_mtls is off, so anyone who reaches this agent can ask it, and read what others ask{}",
+                    match peer {
+                        Peer::Tenant =>
+                            "; enable_insecure_payload is on, so anyone can have it run a script as root",
+                        _ => "",
+                    }
+                );
+                Ok(Self::All(peer))
+            }
+        }
+    }
+
+    /// The door that lets them in, and the certificate that the registrar is told of.
+    fn door(self, identity: &TlsIdentity) -> Result<(Door, String), RunError> {
+        match self {
+            Self::Certified(clients, tenant) => {
+                let tls = server_config(identity, &clients).map_err(RunError::Tls)?;
+                Ok((Door::MutualTls { tls, tenant }, identity.pem().to_owned()))
+            }
+            #[cfg(feature = "plain-http")]
+            Self::All(peer) => Ok((Door::Open(peer), "disabled".to_owned())),
+        }
+    }
+}
+
+/// Who the agent is: what the registrar is told, and the door that its certificate stands at.
+fn identify(
+    config: &Config,
+    guests: Guests,
+    tpm: &mut TssTpm,
+) -> Result<(Contact, Door), RunError> {
     let mut random = [0; 16];
     tpm.random(&mut random).map_err(RunError::Tpm)?;
     let uuid = config
@@ -211,13 +262,14 @@ fn identify(config: &Config, tpm: &mut TssTpm) -> Result<(Contact, TlsIdentity),
     let seed = tpm.tls_seed().map_err(RunError::Tpm)?;
     let identity =
         TlsIdentity::derive(&seed, &uuid, &config.contact_ip).map_err(RunError::Certificate)?;
+    let (door, tls_certificate) = guests.door(&identity)?;
     let contact = Contact {
         uuid,
         ip: config.contact_ip.clone(),
         port: config.contact_port,
-        tls_certificate: identity.pem().to_owned(),
+        tls_certificate,
     };
-    Ok((contact, identity))
+    Ok((contact, door))
 }
 
 fn tenant_certificate(config: &Config) -> Result<Option<Vec<u8>>, RunError> {
@@ -256,3 +308,21 @@ const STOP_WITHIN: Duration = Duration::from_millis(800);
 const ACTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// Stack of a thread; what isn't touched takes no memory.
 const STACK_BYTES: usize = 512 * 1024;
+
+#[cfg(all(test, feature = "plain-http"))]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use agent_core::secret::Secret;
+    use agent_core::wire::text::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn without_tls_the_registrar_is_told_so() {
+        let uuid = Uuid::parse("d432fbb3").unwrap();
+        let identity = TlsIdentity::derive(&Secret::copy_of(&[7; 32]), &uuid, "127.0.0.1").unwrap();
+        let (door, certificate) = Guests::All(Peer::Unknown).door(&identity).unwrap();
+        assert!(matches!(door, Door::Open(Peer::Unknown)));
+        assert_eq!(certificate, "disabled");
+    }
+}

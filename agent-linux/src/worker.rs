@@ -24,19 +24,16 @@ use crate::notifier::Notifier;
 use crate::queue::{Outlet, Work};
 use crate::script::{Script, ScriptError};
 
-/// The file that a payload becomes which is no archive.
-///
-/// Source: Keylime's `dec_payload_file`.
-pub const PLAIN_FILE: &str = "decrypted_payload";
-
 /// Does the agent's work, one thing after the other: a payload's script and actions never run side by side.
 pub struct Worker<T> {
     /// The agent, to report to.
     pub node: Arc<Node<T>>,
     /// Where files go.
     pub zone: Zone,
-    /// What an archive may hold.
-    pub limits: Limits,
+    /// What an archive may hold; with none, archives aren't unpacked.
+    pub archives: Option<Limits>,
+    /// The file that a payload becomes which isn't unpacked.
+    pub plain_file: String,
     /// The agent's identifier, for the environment of what is run.
     pub uuid: String,
     /// Which script of a payload is run.
@@ -235,15 +232,18 @@ impl<T: Tpm> Worker<T> {
     fn land(&mut self, payload: OpenedPayload<Vault>) -> Result<(), PayloadError> {
         let plaintext = payload.plaintext();
         let mut unpacking = self.zone.begin()?;
-        if zip::is_archive(plaintext) {
-            let mut inflater = Box::<Inflater>::default();
-            zip::unpack(plaintext, &self.limits, &mut inflater, &mut unpacking)
-                .map_err(PayloadError::Unpack)?;
-        } else {
-            let size = u64::try_from(plaintext.len()).unwrap_or(u64::MAX);
-            unpacking.file(PLAIN_FILE, 0o600, size)?;
-            unpacking.data(plaintext)?;
-            unpacking.end()?;
+        match &self.archives {
+            Some(limits) if zip::is_archive(plaintext) => {
+                let mut inflater = Box::<Inflater>::default();
+                zip::unpack(plaintext, limits, &mut inflater, &mut unpacking)
+                    .map_err(PayloadError::Unpack)?;
+            }
+            _ => {
+                let size = u64::try_from(plaintext.len()).unwrap_or(u64::MAX);
+                unpacking.file(&self.plain_file, 0o600, size)?;
+                unpacking.data(plaintext)?;
+                unpacking.end()?;
+            }
         }
         drop(payload);
         Ok(unpacking.commit()?)

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use agent_core::drive::Shell;
+use agent_core::wire::route::{ApiVersion, ApiVersions};
 use agent_linux::net::call::Caller;
 use agent_linux::register::{Contact, RegisterError, register};
 use base64::Engine;
@@ -90,6 +91,13 @@ fn done() -> String {
 
 /// Registers with a registrar that answers with these; the result, and what was asked.
 fn run(answers: Vec<String>) -> (Result<(), RegisterError>, Vec<String>) {
+    run_with(ApiVersions::all(), answers)
+}
+
+fn run_with(
+    versions: ApiVersions,
+    answers: Vec<String>,
+) -> (Result<(), RegisterError>, Vec<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let requests = registrar(listener, answers);
@@ -100,7 +108,8 @@ fn run(answers: Vec<String>) -> (Result<(), RegisterError>, Vec<String>) {
         port: 9002,
         tls_certificate: "PEM".to_owned(),
     };
-    let result = register(&mut Caller::new("127.0.0.1", port), &contact, &*node);
+    let mut caller = Caller::new("127.0.0.1", port);
+    let result = register(&mut caller, versions, &contact, &*node);
     (result, requests.into_iter().collect())
 }
 
@@ -135,6 +144,24 @@ fn a_registrar_as_keylimes() {
         requests[2].lines().nth(1),
         Some(&*format!(r#"{{"auth_tag":"{tag}"}}"#))
     );
+}
+
+#[test]
+fn only_enabled_versions_are_tried() {
+    let version = |text| ApiVersion::parse(text).unwrap();
+    let ours = ApiVersions::only(version("2.1")).with(version("2.3"));
+    let current = versions(r#"{"current_version":"2.6","supported_versions":["2.1","2.3","2.6"]}"#);
+    let (result, requests) = run_with(ours, vec![current, blob(), done()]);
+    result.unwrap();
+    assert_eq!(first_lines(&requests)[1], format!("POST /v2.3/{AGENT}"));
+
+    let unknown = answer(404, "");
+    let answers = vec![unknown.clone(), unknown, blob(), done()];
+    let (result, requests) = run_with(ours, answers);
+    result.unwrap();
+    let lines = first_lines(&requests);
+    assert_eq!(lines[1], format!("POST /v2.3/{AGENT}"));
+    assert_eq!(lines[2], format!("POST /v2.1/{AGENT}"));
 }
 
 #[test]
@@ -222,6 +249,7 @@ fn servers_come_up_later() {
         };
         register(
             &mut Caller::new("127.0.0.1", address.port()),
+            ApiVersions::all(),
             &contact,
             &*node,
         )

@@ -29,13 +29,15 @@ use agent_linux::landing::Zone;
 use agent_linux::node::Node;
 use agent_linux::notifier::CERTIFICATE_FILE;
 use agent_linux::queue::MAX_WAITING_NOTICES;
-use agent_linux::worker::{PLAIN_FILE, ScriptRules, Stop, Worker};
+use agent_linux::worker::{ScriptRules, Stop, Worker};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use namespace::is_in_namespace;
 use tempfile::TempDir;
 
 const ZONE_BYTES: u64 = 4 << 20;
+/// What a payload becomes here: these are scripts.
+const PLAIN_FILE: &str = "decrypted_payload";
 
 /// A node's files, and a notifier's key.
 struct Place(TempDir);
@@ -91,7 +93,8 @@ impl Place {
         let worker = Worker {
             node: Arc::clone(&node),
             zone: Zone::open(self.0.path(), ZONE_BYTES).unwrap(),
-            limits: Limits::default(),
+            archives: Some(Limits::default()),
+            plain_file: PLAIN_FILE.into(),
             uuid: node::uuid().to_string(),
             script: ScriptRules {
                 name: Some(PLAIN_FILE.into()),

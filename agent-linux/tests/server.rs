@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use agent_core::secret::Secret;
 use agent_linux::identity::TlsIdentity;
-use agent_linux::net::serve::{Deadlines, Server};
+use agent_linux::net::serve::{Deadlines, Door, Server};
 use agent_linux::net::tls::{ClientAuthorities, server_config};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring;
@@ -75,12 +75,19 @@ impl World {
         }
         let identity =
             TlsIdentity::derive(&Secret::copy_of(&[7; 32]), &node::uuid(), "127.0.0.1").unwrap();
-        let clients = ClientAuthorities::read(&pki.path().join("ca.crt")).unwrap();
+        let clients = ClientAuthorities::read(&[pki.path().join("ca.crt")]).unwrap();
+        let door = Door::MutualTls {
+            tls: server_config(&identity, &clients).unwrap(),
+            tenant: tenant.map(|name| certificate(pki.path(), name).to_vec()),
+        };
+        Self::behind(door, deadlines, pki)
+    }
+
+    fn behind(door: Door, deadlines: Deadlines, pki: TempDir) -> Self {
         let (node, _work) = node::node();
         let server = Server {
-            tls: server_config(&identity, &clients).unwrap(),
+            door,
             shell: node,
-            tenant: tenant.map(|name| certificate(pki.path(), name).to_vec()),
             deadlines,
         };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -387,4 +394,66 @@ fn answers_without_delayed_ack() {
         "{:?}",
         start.elapsed()
     );
+}
+
+#[cfg(feature = "plain-http")]
+mod plain_http {
+    use agent_core::agent::Peer;
+
+    use super::*;
+
+    fn open_to(peer: Peer, deadlines: Deadlines) -> World {
+        World::behind(Door::Open(peer), deadlines, TempDir::new().unwrap())
+    }
+
+    #[test]
+    fn payloads_take_a_switch_of_their_own() {
+        let get = |path: &str| format!("GET {path} HTTP/1.1\r\n\r\n");
+        let post = |path: &str| format!("POST {path} HTTP/1.1\r\nContent-Length: 2\r\n\r\n{{}}");
+        let rows = [
+            (get("/version"), "200", "200"),
+            (get("/v2.6/quotes/identity?nonce=a"), "200", "200"),
+            (get("/v2.6/payload/outcome"), "200", "200"),
+            (post("/v2.6/keys/ukey"), "403", "400"),
+            (post("/v2.6/keys/vkey"), "400", "400"),
+        ];
+        let without = open_to(Peer::Unknown, USUAL);
+        let with = open_to(Peer::Tenant, USUAL);
+        for (request, refused, taken) in &rows {
+            for (world, status) in [(&without, refused), (&with, taken)] {
+                let answer = ask(&mut world.socket(), request).unwrap();
+                assert_eq!(&answer[9..12], *status, "{request}: {answer}");
+                let says_why = answer.contains("enable_insecure_payload");
+                assert_eq!(says_why, *status == "403", "{request}: {answer}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_refused_payload_is_answered_not_reset() {
+        let mut socket = open_to(Peer::Unknown, USUAL).socket();
+        let length = 256 * 1024;
+        let head = format!("POST /v2.6/keys/ukey HTTP/1.1\r\nContent-Length: {length}\r\n\r\n");
+        socket.write_all(head.as_bytes()).unwrap();
+        let _ = socket.write_all(&vec![b'a'; length]);
+        let answer = ask(&mut socket, "").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    }
+
+    #[test]
+    fn connections_are_kept_and_end_when_they_rest_too_long() {
+        let idle = Duration::from_millis(150);
+        let mut socket = open_to(Peer::Unknown, Deadlines { idle, ..USUAL }).socket();
+        for _ in 0..3 {
+            ask(&mut socket, "GET /version HTTP/1.1\r\n\r\n").unwrap();
+        }
+        assert_eq!(socket.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn silent_clients_make_room() {
+        let world = open_to(Peer::Unknown, USUAL);
+        let _silent: Vec<_> = (0..40).map(|_| world.socket()).collect();
+        ask(&mut world.socket(), "GET /version HTTP/1.1\r\n\r\n").unwrap();
+    }
 }

@@ -224,7 +224,7 @@ fn every_client_certificate() {
     let agent = identity();
     let config = server_config(
         &agent,
-        &ClientAuthorities::read(&pki.path("ca.crt")).unwrap(),
+        &ClientAuthorities::read(&[pki.path("ca.crt")]).unwrap(),
     )
     .unwrap();
     let rows: [(&str, Option<&str>, bool); 5] = [
@@ -249,7 +249,7 @@ fn every_client_certificate() {
 }
 
 #[test]
-fn several_authorities_in_one_file() {
+fn several_authorities_in_one_file_or_two() {
     let pki = Pki::new();
     let agent = identity();
     let both = [
@@ -258,22 +258,24 @@ fn several_authorities_in_one_file() {
     ]
     .concat();
     std::fs::write(pki.path("both.crt"), both).unwrap();
-    let config = server_config(
-        &agent,
-        &ClientAuthorities::read(&pki.path("both.crt")).unwrap(),
-    )
-    .unwrap();
-    for who in ["keylime", "other"] {
-        let (seen, got) = converse(
-            Arc::clone(&config),
-            pki.client(Some(who), agent.pem(), rustls::ALL_VERSIONS),
-        );
-        assert!(seen.is_ok() && got.is_ok(), "{who}: {seen:?} {got:?}");
+    for files in [&["both.crt"][..], &["ca.crt", "other-ca.crt"]] {
+        let files: Vec<_> = files.iter().map(|file| pki.path(file)).collect();
+        let clients = ClientAuthorities::read(&files).unwrap();
+        let config = server_config(&agent, &clients).unwrap();
+        for who in ["keylime", "other"] {
+            let (seen, got) = converse(
+                Arc::clone(&config),
+                pki.client(Some(who), agent.pem(), rustls::ALL_VERSIONS),
+            );
+            assert!(seen.is_ok() && got.is_ok(), "{who}: {seen:?} {got:?}");
+        }
     }
 }
 
 #[test]
 fn authorities_that_cannot_be_used() {
+    let pki = Pki::new();
+    let good = pki.path("ca.crt");
     let directory = TempDir::new().unwrap();
     let file = |name: &str, contents: &[u8]| {
         let path = directory.path().join(name);
@@ -300,7 +302,8 @@ fn authorities_that_cannot_be_used() {
         ("huge", file("huge", &vec![b'\n'; (1 << 20) + 1]), "larger"),
     ];
     for (name, path, text) in rows {
-        let error = ClientAuthorities::read(&path).unwrap_err();
+        // A good file beside it doesn't help.
+        let error = ClientAuthorities::read(&[&good, &path]).unwrap_err();
         assert!(
             matches!(error, TlsError::Authorities { .. }) && error.to_string().contains(text),
             "{name}: {error}"

@@ -21,6 +21,8 @@ pub enum Refusal {
     Route(RouteError),
     /// The peer may not deliver payloads.
     NotTheTenant,
+    /// The peer has no certificate, so that nobody knows whether it may.
+    NotAuthenticated,
     /// The body has no length.
     NoLength,
     /// There is a body where none belongs.
@@ -57,7 +59,7 @@ impl Refusal {
             Self::Head(error) => error.status(),
             Self::Route(RouteError::NotFound) => Status::NotFound,
             Self::Route(RouteError::Method) => Status::MethodNotAllowed,
-            Self::NotTheTenant => Status::Forbidden,
+            Self::NotTheTenant | Self::NotAuthenticated => Status::Forbidden,
             Self::NoLength => Status::LengthRequired,
             Self::BodyTooLarge | Self::Form(FormError::PayloadTooLarge) => Status::PayloadTooLarge,
             Self::Busy
@@ -88,6 +90,9 @@ impl fmt::Display for Refusal {
             }
             Self::NotTheTenant => {
                 "only the tenant whose certificate this agent is told may deliver payloads"
+            }
+            Self::NotAuthenticated => {
+                "payloads are not taken over plain HTTP: use mutual TLS, or set enable_insecure_payload"
             }
             Self::NoLength => "the request needs a Content-Length",
             Self::UnwantedBody => "the route takes no body",

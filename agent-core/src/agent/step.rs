@@ -10,13 +10,16 @@ use crate::revocation::Notice;
 use crate::wire::form::{UKey, VKey};
 use crate::wire::route::Route;
 
-/// Whom a connection belongs to, by its client certificate.
+/// Whom a connection belongs to, by its client certificate. The first may deliver U halves and payloads; all may ask, and
+/// bring V halves and notices, which prove themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// One who may deliver U halves and payloads.
+    /// One who may deliver.
     Tenant,
-    /// One who may ask, and bring V halves and notices.
+    /// One with a certificate that is not the tenant's.
     Other,
+    /// One without a certificate, where the agent was told to do without.
+    Unknown,
 }
 
 /// What to do with a request's body.

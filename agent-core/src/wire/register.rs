@@ -13,7 +13,7 @@ use sha2::Sha384;
 
 use super::bytes::{Reader, Truncated};
 use super::json::ObjectWriter;
-use super::route::ApiVersion;
+use super::route::{ApiVersion, ApiVersions};
 use super::text::{Hex, Uuid};
 
 /// Room for a decoded credential blob: 8 bytes, a `TPM2B_ID_OBJECT` (68 for SHA-256), a `TPM2B_ENCRYPTED_SECRET` (258 for
@@ -201,12 +201,15 @@ fn marshalled<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Truncated> {
         .unwrap_or_default())
 }
 
-/// The version to speak with a server, by its answer to `GET /version`: its `current_version` if that is one of ours, else
+/// The version to speak with a server, by its answer to `GET /version`: its `current_version` if that is one of `ours`, else
 /// the newest common one, else none.
 ///
 /// # Errors
 /// [`AnswerError::Json`].
-pub fn version_from_answer(body: &[u8]) -> Result<Option<ApiVersion>, AnswerError> {
+pub fn version_from_answer(
+    body: &[u8],
+    ours: ApiVersions,
+) -> Result<Option<ApiVersion>, AnswerError> {
     #[derive(Deserialize)]
     struct Answer<'b> {
         #[serde(borrow)]
@@ -221,9 +224,10 @@ pub fn version_from_answer(body: &[u8]) -> Result<Option<ApiVersion>, AnswerErro
     }
     let (answer, _) =
         serde_json_core::from_slice::<Answer<'_>>(body).map_err(|_| AnswerError::Json)?;
-    let current = answer.results.current_version.and_then(ApiVersion::parse);
+    let read = |text| ApiVersion::parse(text).filter(|version| ours.contains(*version));
+    let current = answer.results.current_version.and_then(read);
     let common = answer.results.supported_versions.iter();
-    Ok(current.or_else(|| common.filter_map(|text| ApiVersion::parse(text)).max()))
+    Ok(current.or_else(|| common.filter_map(|text| read(text)).max()))
 }
 
 /// "keylime's blob": the four bytes that its credential blobs begin with.
@@ -323,7 +327,26 @@ mod tests {
         ];
         for (body, want) in cases {
             let want = want.map(|text| text.and_then(ApiVersion::parse));
-            assert_eq!(version_from_answer(body.as_bytes()), want, "{body}");
+            let got = version_from_answer(body.as_bytes(), ApiVersions::all());
+            assert_eq!(got, want, "{body}");
+        }
+    }
+
+    #[test]
+    fn versions_that_are_not_ours() {
+        let version = |text| ApiVersion::parse(text).unwrap();
+        let ours = ApiVersions::only(version("2.1")).with(version("2.3"));
+        let cases = [
+            (r#"{"results":{"current_version":"2.3"}}"#, Some("2.3")),
+            (
+                r#"{"results":{"current_version":"2.6","supported_versions":["2.1","2.3","2.6"]}}"#,
+                Some("2.3"),
+            ),
+            (r#"{"results":{"current_version":"2.6"}}"#, None),
+        ];
+        for (body, want) in cases {
+            let got = version_from_answer(body.as_bytes(), ours);
+            assert_eq!(got, Ok(want.map(version)), "{body}");
         }
     }
 

@@ -39,6 +39,71 @@ impl ApiVersion {
     }
 }
 
+/// Versions that are enabled: one at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApiVersions {
+    newest: ApiVersion,
+    /// Bit `n` stands for 2.n.
+    bits: u8,
+}
+
+impl ApiVersions {
+    /// One version alone.
+    #[must_use]
+    pub fn only(version: ApiVersion) -> Self {
+        Self {
+            newest: version,
+            bits: bit(version),
+        }
+    }
+
+    /// Every version there is.
+    #[must_use]
+    pub fn all() -> Self {
+        ApiVersion::all().fold(Self::only(ApiVersion::NEWEST), Self::with)
+    }
+
+    /// These and one more.
+    #[must_use]
+    pub fn with(self, version: ApiVersion) -> Self {
+        Self {
+            newest: self.newest.max(version),
+            bits: self.bits | bit(version),
+        }
+    }
+
+    /// Whether a version is among them.
+    #[must_use]
+    pub fn contains(self, version: ApiVersion) -> bool {
+        self.bits & bit(version) != 0
+    }
+
+    /// The newest of them.
+    #[must_use]
+    pub const fn newest(self) -> ApiVersion {
+        self.newest
+    }
+
+    /// Each of them, oldest first.
+    pub fn iter(self) -> impl DoubleEndedIterator<Item = ApiVersion> {
+        ApiVersion::all().filter(move |version| self.contains(*version))
+    }
+}
+
+impl fmt::Display for ApiVersions {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, version) in self.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(out, "{comma}{version}")?;
+        }
+        Ok(())
+    }
+}
+
+fn bit(version: ApiVersion) -> u8 {
+    1_u8.wrapping_shl(u32::from(version.minor))
+}
+
 impl fmt::Display for ApiVersion {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "2.{}", self.minor)
@@ -125,13 +190,18 @@ pub enum RouteError {
 }
 
 impl Route {
-    /// Reads method, path and query (what follows `?`, or nothing).
+    /// Reads method, path and query (what follows `?`, or nothing), asked of an agent that speaks the `enabled` versions.
     ///
     /// Parameters that a route doesn't know are ignored, as Keylime's agents do.
     ///
     /// # Errors
     /// [`RouteError`].
-    pub fn parse(method: Method, path: &str, query: &str) -> Result<Self, RouteError> {
+    pub fn parse(
+        method: Method,
+        path: &str,
+        query: &str,
+        enabled: ApiVersions,
+    ) -> Result<Self, RouteError> {
         if path == "/version" {
             return method.only(Method::Get).map(|()| Self::Version);
         }
@@ -140,7 +210,9 @@ impl Route {
         if !version.starts_with(|first: char| first.is_ascii_digit()) {
             return Err(RouteError::NotFound);
         }
-        let version = ApiVersion::parse(version).ok_or(RouteError::Version)?;
+        let version = ApiVersion::parse(version)
+            .filter(|version| enabled.contains(*version))
+            .ok_or(RouteError::Version)?;
         let wanted = match route {
             "keys/ukey" | "keys/vkey" | "notifications/revocation" => Method::Post,
             _ => Method::Get,
@@ -366,8 +438,31 @@ mod tests {
             (get, "/", "", Err(RouteError::NotFound)),
         ];
         for (method, path, query, want) in cases {
-            assert_eq!(Route::parse(method, path, query), want, "{path}?{query}");
+            let got = Route::parse(method, path, query, ApiVersions::all());
+            assert_eq!(got, want, "{path}?{query}");
         }
+    }
+
+    #[test]
+    fn only_enabled_versions_are_spoken() {
+        let enabled = ApiVersions::only(version(4)).with(version(2));
+        assert_eq!(enabled.newest(), version(4));
+        assert!(enabled.iter().eq([version(2), version(4)]));
+        assert_eq!(enabled, ApiVersions::only(version(2)).with(version(4)));
+        for asked in ApiVersion::all() {
+            let mut path = heapless::String::<32>::new();
+            fmt::Write::write_fmt(&mut path, format_args!("/v{asked}/keys/pubkey")).unwrap();
+            let want = match enabled.contains(asked) {
+                true => Ok(Route::TransportKey),
+                false => Err(RouteError::Version),
+            };
+            assert_eq!(Route::parse(Method::Get, &path, "", enabled), want);
+        }
+        let mut text = heapless::String::<16>::new();
+        fmt::Write::write_fmt(&mut text, format_args!("{enabled}")).unwrap();
+        assert_eq!(text, "2.2, 2.4");
+        let all = ApiVersions::all();
+        assert!(all.iter().eq(ApiVersion::all()) && all.newest() == ApiVersion::NEWEST);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use agent_core::payload::seal::seal_single;
 use agent_core::revocation::{Act, Full, Verify, VerifyError};
 use agent_core::tpm::FakeTpm;
 use agent_core::wire::quote::{HashAlg, SignAlg};
+use agent_core::wire::route::ApiVersions;
 use agent_core::wire::text::{Hex, Uuid};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -56,8 +57,13 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new() -> Self {
+        Self::speaking(ApiVersions::all())
+    }
+
+    pub(crate) fn speaking(versions: ApiVersions) -> Self {
         let config = AgentConfig {
             uuid: Uuid::parse(UUID).unwrap(),
+            versions,
             bank: HashAlg::Sha256,
             scheme: SignAlg::Ecdsa,
             ak_handle: 0,

@@ -7,6 +7,7 @@ use agent_core::wire::quote::{
     Signature,
 };
 use agent_core::wire::register::{CredentialBlob, MAX_BLOB_BYTES, version_from_answer};
+use agent_core::wire::route::ApiVersions;
 
 use crate::bench::{Bench, Delivery, post};
 use crate::dice::Dice;
@@ -71,7 +72,7 @@ fn fuzz_registrar_answers() {
     });
     let versions = br#"{"results":{"current_version":"2.6","supported_versions":["1.0","2.6"]}}"#;
     each_mutation(versions, |body| {
-        let _ = version_from_answer(body);
+        let _ = version_from_answer(body, ApiVersions::all());
     });
     each_mutation(
         b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc",

@@ -1,8 +1,10 @@
 //! Requests that must be answered exactly, and those that must be refused.
 
 use crate::bench::{Answer, Bench, post};
+use agent_core::agent::Peer;
 use agent_core::drive::Served;
 use agent_core::wire::quote::{HashAlg, PcrMask, QuoteBuffer, QuoteText};
+use agent_core::wire::route::{ApiVersion, ApiVersions};
 
 #[test]
 fn refusals_say_which_and_why() {
@@ -69,6 +71,41 @@ fn version_and_info() {
             "{}",
             answer.body
         );
+    }
+}
+
+#[test]
+fn versions_that_are_off_are_not_spoken() {
+    let version = |text| ApiVersion::parse(text).unwrap();
+    let bench = Bench::speaking(ApiVersions::only(version("2.1")).with(version("2.4")));
+    assert_eq!(
+        bench.get("/version").body,
+        r#"{"code":200,"status":"Success","results":{"supported_version":"2.4","supported_versions":["2.1","2.4"]}}"#
+    );
+    assert_eq!(bench.get("/v2.4/agent/info").status, 200);
+    for off in ["/v2.2/agent/info", "/v2.6/quotes/identity?nonce=a"] {
+        let answer = bench.get(off);
+        let said = answer.text("status");
+        assert_eq!((answer.status, &*said), (400, "API version not supported"));
+    }
+}
+
+#[test]
+fn peers_may_what_they_may() {
+    let cases = [
+        (Peer::Tenant, "/v2.6/keys/ukey", 400, "is missing"),
+        (Peer::Other, "/v2.6/keys/ukey", 403, "only the tenant"),
+        (Peer::Unknown, "/v2.6/keys/ukey", 403, "plain HTTP"),
+        (Peer::Other, "/v2.6/keys/vkey", 400, "is missing"),
+        (Peer::Unknown, "/v2.6/keys/vkey", 400, "is missing"),
+    ];
+    for (peer, target, status, word) in cases {
+        let bench = Bench::new();
+        let request = post(target, "{}");
+        let (answers, _) = bench.connection_of(peer, request.as_bytes(), usize::MAX);
+        let said = answers[0].text("status");
+        assert_eq!(answers[0].status, status, "{peer:?} {target}: {said}");
+        assert!(said.contains(word), "{peer:?} {target}: {said}");
     }
 }
 

@@ -1,14 +1,15 @@
-//! The TOML file: table `[agent]` with Keylime's keys and ours.
+//! TOML files: table `[agent]` with Keylime's keys and ours.
 
+use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::ConfigError;
 use super::options::OPTIONS;
+use super::{ConfigError, keylime};
 
 /// What is wrong with a configuration file.
 #[derive(Debug)]
@@ -22,15 +23,8 @@ pub enum FileFault {
     Syntax(String),
     /// It has no table `[agent]`.
     NoTable,
-    /// A key's value is neither text, number nor boolean.
-    Shape(String),
-    /// A key of Keylime's asks for something that this agent won't do.
-    Refused {
-        /// The key.
-        key: &'static str,
-        /// Why not.
-        reason: &'static str,
-    },
+    /// A key's value is neither text, number nor boolean, nor, for a list, an array of texts.
+    Shape(&'static str),
 }
 
 impl fmt::Display for FileFault {
@@ -41,12 +35,52 @@ impl fmt::Display for FileFault {
             Self::Syntax(text) => write!(f, "isn't TOML: {text}"),
             Self::NoTable => f.write_str("has no table [agent]"),
             Self::Shape(key) => write!(f, "{key} must be a text, a number, true or false"),
-            Self::Refused { key, reason } => write!(f, "{key}: {reason}"),
         }
     }
 }
 
-/// Reads a file: the options in it, by key. What it has beyond them becomes a warning each.
+/// Keylime's configuration files beneath a root directory, the weakest first: what the distribution brings, what the
+/// administrator writes, and after each the pieces (`*.conf`) in the directory that goes with it, by name.
+///
+/// # Errors
+/// [`ConfigError::File`]: a directory of pieces can't be read.
+pub(super) fn default_files(root: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let mut files = Vec::new();
+    for place in ["usr/etc/keylime", "etc/keylime"] {
+        let file = root.join(place).join("agent.conf");
+        let pieces = root.join(place).join("agent.conf.d");
+        // A link that leads nowhere is there, and can't be read.
+        if is_there(file.symlink_metadata()) {
+            files.push(file);
+        }
+        let mut names = match fs::read_dir(&pieces).and_then(|entries| entries.collect()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(error) => {
+                return Err(ConfigError::File {
+                    path: pieces,
+                    reason: FileFault::Read(error),
+                });
+            }
+            Ok(entries) => names_of(entries),
+        };
+        names.sort();
+        files.extend(names.into_iter().map(|name| pieces.join(name)));
+    }
+    Ok(files)
+}
+
+fn is_there<T>(found: io::Result<T>) -> bool {
+    !matches!(found, Err(error) if error.kind() == ErrorKind::NotFound)
+}
+
+fn names_of(entries: Vec<fs::DirEntry>) -> Vec<OsString> {
+    let names = entries.into_iter().map(|entry| entry.file_name());
+    names
+        .filter(|name| name.as_encoded_bytes().ends_with(b".conf"))
+        .collect()
+}
+
+/// Reads a file: what it says, by options' and Keylime's keys. What it has beyond them becomes a warning each.
 ///
 /// # Errors
 /// [`ConfigError::File`].
@@ -84,117 +118,50 @@ fn parse(text: &str, warnings: &mut Vec<String>) -> Result<Vec<(&'static str, St
     };
     let mut found = Vec::new();
     for (key, value) in agent {
-        let value = plain(value).ok_or_else(|| FileFault::Shape(key.clone()))?;
-        if let Some(refusal) = REFUSED
-            .iter()
-            .find(|refusal| refusal.key == key && refusal.value == value)
-        {
-            return Err(FileFault::Refused {
-                key: refusal.key,
-                reason: refusal.reason,
-            });
-        }
-        match OPTIONS.iter().find(|option| option.key == key) {
-            // Keylime's word for a default is the text "default".
-            Some(option) if value != "default" => found.push((option.key, value)),
-            Some(_) => {}
-            None if UNUSED.contains(&key.as_str()) => {}
-            None => warnings.push(format!(
+        let Some((key, shape)) = known(key) else {
+            warnings.push(format!(
                 "the configuration has an unknown key {key:?}: it has no effect"
-            )),
-        }
+            ));
+            continue;
+        };
+        let value = shape.text(value).ok_or(FileFault::Shape(key))?;
+        found.push((key, value));
     }
     Ok(found)
 }
 
-fn plain(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Integer(number) => Some(number.to_string()),
-        Value::Boolean(truth) => Some(truth.to_string()),
-        _ => None,
+/// A key as the tables have it.
+fn known(key: &str) -> Option<(&'static str, Shape)> {
+    let option = OPTIONS.iter().find(|option| option.key == key);
+    match option {
+        Some(option) if option.is_list() => Some((option.key, Shape::List)),
+        Some(option) => Some((option.key, Shape::Single)),
+        None => keylime::key(key).map(|key| (key.name, Shape::Single)),
     }
 }
 
-/// A wish of a Keylime configuration that this agent doesn't grant, and doesn't pass over in silence.
-struct Refusal {
-    key: &'static str,
-    value: &'static str,
-    reason: &'static str,
+/// What a value may look like in TOML.
+#[derive(Clone, Copy)]
+enum Shape {
+    Single,
+    List,
 }
 
-const REFUSED: &[Refusal] = &[
-    Refusal {
-        key: "enable_agent_mtls",
-        value: "false",
-        reason: "this agent speaks mutual TLS only; remove the key",
-    },
-    Refusal {
-        key: "enable_insecure_payload",
-        value: "true",
-        reason: "payloads come over mutual TLS only; remove the key",
-    },
-    Refusal {
-        key: "registrar_tls_enabled",
-        value: "true",
-        reason: "registration over TLS isn't supported yet; registration needs no secrecy, remove the key",
-    },
-    Refusal {
-        key: "extract_payload_zip",
-        value: "false",
-        reason: "a payload that is a zip is always unpacked; remove the key",
-    },
-];
-
-/// Keys of Keylime's agent.conf that mean nothing here: there is no key file, no stored state, no user to change to.
-const UNUSED: &[&str] = &[
-    "agent_data_path",
-    "api_versions",
-    "attestation_interval_seconds",
-    "certification_keys_server_identifier",
-    "dec_payload_file",
-    "ek_handle",
-    "enable_agent_mtls",
-    "enable_iak_idevid",
-    "enable_insecure_payload",
-    "enable_revocation_notifications",
-    "enc_keyname",
-    "exponential_backoff_initial_delay",
-    "exponential_backoff_max_delay",
-    "exponential_backoff_max_retries",
-    "extract_payload_zip",
-    "iak_cert",
-    "iak_handle",
-    "iak_idevid_asymmetric_alg",
-    "iak_idevid_name_alg",
-    "iak_idevid_template",
-    "iak_password",
-    "idevid_cert",
-    "idevid_handle",
-    "idevid_password",
-    "ima_ml_path",
-    "measuredboot_ml_path",
-    "payload_key",
-    "payload_key_password",
-    "registrar_api_versions",
-    "registrar_tls_ca_cert",
-    "registrar_tls_enabled",
-    "registrar_tls_port",
-    "revocation_notification_ip",
-    "revocation_notification_port",
-    "run_as",
-    "server_cert",
-    "server_key",
-    "server_key_password",
-    "tls_accept_invalid_certs",
-    "tls_accept_invalid_hostnames",
-    "tpm_encryption_alg",
-    "tpm_ownerpassword",
-    "uefi_logs_evidence_version",
-    "verifier_tls_ca_cert",
-    "verifier_url",
-    "version",
-];
+impl Shape {
+    /// The value as a variable or a flag would have it.
+    fn text(self, value: &Value) -> Option<String> {
+        match (value, self) {
+            (Value::String(text), _) => Some(text.clone()),
+            (Value::Integer(number), _) => Some(number.to_string()),
+            (Value::Boolean(truth), _) => Some(truth.to_string()),
+            (Value::Array(items), Self::List) => {
+                let texts: Option<Vec<_>> = items.iter().map(Value::as_str).collect();
+                texts.map(|texts| texts.join(","))
+            }
+            _ => None,
+        }
+    }
+}
 
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -206,7 +173,7 @@ mod tests {
     #[test]
     fn files() {
         type Wanted = Result<&'static [(&'static str, &'static str)], &'static str>;
-        let rows: [(&str, &str, Wanted, usize); 10] = [
+        let rows: [(&str, &str, Wanted, usize); 11] = [
             (
                 "options",
                 "[agent]\nip = \"127.0.0.2\"\nport = 9003",
@@ -220,15 +187,27 @@ mod tests {
                 0,
             ),
             (
-                "default",
-                "[agent]\ntrusted_client_ca = \"default\"",
-                Ok(&[]),
+                "a list",
+                "[agent]\napi_versions = [\"2.1\", \"2.4\"]",
+                Ok(&[("api_versions", "2.1,2.4")]),
+                0,
+            ),
+            (
+                "a list as text",
+                "[agent]\napi_versions = \"2.1, 2.4\"",
+                Ok(&[("api_versions", "2.1, 2.4")]),
+                0,
+            ),
+            (
+                "a list of numbers",
+                "[agent]\napi_versions = [2.1]",
+                Err("api_versions must be"),
                 0,
             ),
             (
                 "Keylime's other keys",
                 "[agent]\nrun_as = \"keylime:tss\"",
-                Ok(&[]),
+                Ok(&[("run_as", "keylime:tss")]),
                 0,
             ),
             ("unknown key", "[agent]\nprot = 1", Ok(&[]), 1),
@@ -239,12 +218,6 @@ mod tests {
                 "an array",
                 "[agent]\nip = [\"127.0.0.2\"]",
                 Err("ip must be"),
-                0,
-            ),
-            (
-                "plain HTTP",
-                "[agent]\nenable_agent_mtls = false",
-                Err("mutual TLS only"),
                 0,
             ),
         ];
@@ -268,10 +241,29 @@ mod tests {
     }
 
     #[test]
-    fn unused_keys_are_no_options() {
-        for key in UNUSED {
-            assert!(OPTIONS.iter().all(|option| option.key != *key), "{key}");
+    fn the_default_files() {
+        let root = tempfile::TempDir::new().unwrap();
+        assert_eq!(default_files(root.path()).unwrap(), Vec::<PathBuf>::new());
+        let names = [
+            "usr/etc/keylime/agent.conf",
+            "etc/keylime/agent.conf",
+            "etc/keylime/agent.conf.d/10-a.conf",
+            "etc/keylime/agent.conf.d/9-b.conf",
+        ];
+        fs::create_dir_all(root.path().join("usr/etc/keylime")).unwrap();
+        fs::create_dir_all(root.path().join("etc/keylime/agent.conf.d")).unwrap();
+        for name in names {
+            fs::write(root.path().join(name), "[agent]").unwrap();
         }
+        fs::write(root.path().join("etc/keylime/agent.conf.d/10-a.conf~"), "").unwrap();
+        let found = default_files(root.path()).unwrap();
+        assert_eq!(found, names.map(|name| root.path().join(name)));
+
+        let blocked = tempfile::TempDir::new().unwrap();
+        fs::create_dir_all(blocked.path().join("etc/keylime")).unwrap();
+        fs::write(blocked.path().join("etc/keylime/agent.conf.d"), "").unwrap();
+        let error = default_files(blocked.path()).unwrap_err();
+        assert!(error.to_string().contains("agent.conf.d"), "{error}");
     }
 
     #[test]

@@ -17,7 +17,8 @@ serve   speaks Keylime's pull model: registers, then answers verifier and tenant
 
 const EXAMPLES: &str = "
 Each option is also an environment variable (KEYHALF_PORT, or Keylime's KEYLIME_AGENT_PORT) and a key in the file (port).
-Flags win over variables, variables over the file. Sizes take k, m or g.
+Flags win over variables, variables over the file. Sizes take k, m or g. Lists have commas between their items.
+What becomes of each key of Keylime's agent.conf: agent-linux/docs/agent-conf.md.
 
 Examples:
   keyhalf-agent serve --ip 192.0.2.7 --registrar-ip 192.0.2.1 --trusted-client-ca /etc/keyhalf/cacert.crt

@@ -1,7 +1,9 @@
 //! Reading single values: each either exists and is right, or the error says what was wanted.
 
 use std::net::IpAddr;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
+
+use agent_core::wire::route::{ApiVersion, ApiVersions};
 
 /// A size: bytes, or with k, m or g (times 1024) behind it.
 pub(super) fn size(text: &str) -> Result<u64, String> {
@@ -75,6 +77,83 @@ pub(super) fn inside(text: &str) -> Result<Option<String>, String> {
     }
 }
 
+/// The name of one file, without a directory.
+pub(super) fn file_name(text: &str) -> Result<String, String> {
+    match inside(text) {
+        Ok(Some(name)) if !name.contains('/') && name.len() <= MAX_NAME_BYTES => Ok(name),
+        _ => Err("write the name of a file, such as decrypted_payload".to_owned()),
+    }
+}
+
+/// A path from the root.
+pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err("write an absolute path".to_owned())
+    }
+}
+
+/// The items of a list: commas between them, quotation marks and brackets around them or not, as Keylime's files have it.
+pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
+    let bare = text
+        .trim()
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
+    let quoted = |item: &char| matches!(item, '"' | '\'');
+    bare.split(',')
+        .map(move |item| item.trim().trim_matches(|letter| quoted(&letter)))
+        .filter(|item| !item.is_empty())
+}
+
+/// API versions as a list names them.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct VersionList {
+    pub(super) enabled: ApiVersions,
+    /// Versions in the list that this agent doesn't speak: newer than it is, or older than it cares for.
+    pub(super) unknown: Vec<String>,
+}
+
+/// `default` (all), `latest`, or a list. Versions that this agent doesn't speak are left out, as Keylime's agent does; unlike
+/// there, a list of which nothing is left doesn't mean all.
+pub(super) fn versions(text: &str) -> Result<VersionList, String> {
+    let known = |enabled| VersionList {
+        enabled,
+        unknown: Vec::new(),
+    };
+    match text {
+        "default" => return Ok(known(ApiVersions::all())),
+        "latest" => return Ok(known(ApiVersions::only(ApiVersion::NEWEST))),
+        _ => {}
+    }
+    let wanted = || "write default, latest, or some of 2.1 to 2.6, such as 2.4, 2.6".to_owned();
+    let mut enabled: Option<ApiVersions> = None;
+    let mut unknown = Vec::new();
+    for item in list(text) {
+        match ApiVersion::parse(item) {
+            Some(version) => {
+                let only = ApiVersions::only(version);
+                enabled = Some(enabled.map_or(only, |others| others.with(version)));
+            }
+            None if is_version(item) => unknown.push(item.to_owned()),
+            None => return Err(wanted()),
+        }
+    }
+    let enabled = enabled.ok_or_else(wanted)?;
+    Ok(VersionList { enabled, unknown })
+}
+
+/// Whether a text is two numbers with a point between them.
+fn is_version(text: &str) -> bool {
+    let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    text.split_once('.')
+        .is_some_and(|(major, minor)| number(major) && number(minor))
+}
+
+/// Source: Linux, limits.h.
+const MAX_NAME_BYTES: usize = 255;
 /// Source: RFC 1035 section 2.3.4.
 const MAX_HOST_BYTES: usize = 253;
 
@@ -119,6 +198,67 @@ mod tests {
         ];
         for (text, wanted) in rows {
             assert_eq!(host(text).ok().as_deref(), wanted, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn file_names() {
+        let long = "a".repeat(256);
+        let rows = [
+            ("decrypted_payload", true),
+            (&long[1..], true),
+            (&long, false),
+            ("", false),
+            (".", false),
+            ("..", false),
+            ("a/b", false),
+            ("a/", false),
+            ("/a", false),
+            ("a\0b", false),
+        ];
+        for (text, fits) in rows {
+            assert_eq!(file_name(text).is_ok(), fits, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn lists() {
+        let rows: [(&str, &[&str]); 6] = [
+            ("", &[]),
+            ("a", &["a"]),
+            ("a, b,c", &["a", "b", "c"]),
+            ("['a', \"b\"]", &["a", "b"]),
+            ("a,,", &["a"]),
+            ("[]", &[]),
+        ];
+        for (text, wanted) in rows {
+            assert!(list(text).eq(wanted.iter().copied()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn version_lists() {
+        let rows: [(&str, Option<(&str, &str)>); 12] = [
+            ("default", Some(("2.1 2.2 2.3 2.4 2.5 2.6", ""))),
+            ("latest", Some(("2.6", ""))),
+            ("2.4", Some(("2.4", ""))),
+            ("2.4, 2.1", Some(("2.1 2.4", ""))),
+            ("[\"2.1\", \"2.2\"]", Some(("2.1 2.2", ""))),
+            ("2.6, 2.7, 3.0", Some(("2.6", "2.7 3.0"))),
+            ("1.0,2.1", Some(("2.1", "1.0"))),
+            ("2.7", None),
+            ("", None),
+            ("2.6, two", None),
+            ("2.6.1", None),
+            ("2.6, default", None),
+        ];
+        for (text, wanted) in rows {
+            let got = versions(text).ok().map(|list| {
+                let enabled: Vec<_> = list.enabled.iter().map(|one| one.to_string()).collect();
+                (enabled.join(" "), list.unknown.join(" "))
+            });
+            let wanted = wanted.map(|(enabled, unknown)| (enabled.into(), unknown.into()));
+            assert_eq!(got, wanted, "{text:?}");
         }
     }
 

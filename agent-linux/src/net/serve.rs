@@ -1,4 +1,4 @@
-//! The agent's server: mutual TLS, a bounded number of connections, nobody who waits for somebody else.
+//! The agent's server: a bounded number of connections, nobody who waits for somebody else.
 
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -41,14 +41,26 @@ impl Deadlines {
 
 /// What a server needs.
 pub struct Server<S> {
-    /// How it shows itself, and whom it lets in.
-    pub tls: Arc<ServerConfig>,
+    /// Whom it lets in.
+    pub door: Door,
     /// The agent.
     pub shell: Arc<S>,
-    /// The one client certificate (DER) whose owner may deliver payloads; any trusted client if there is none.
-    pub tenant: Option<Vec<u8>>,
     /// How long things may take.
     pub deadlines: Deadlines,
+}
+
+/// Whom a server lets in, and who they are.
+pub enum Door {
+    /// Who has a certificate that is trusted.
+    MutualTls {
+        /// How the server shows itself, and whom it trusts.
+        tls: Arc<ServerConfig>,
+        /// The one client certificate (DER) whose owner may deliver payloads; any trusted client if there is none.
+        tenant: Option<Vec<u8>>,
+    },
+    /// Everyone, over plain HTTP: all of them are this peer.
+    #[cfg(feature = "plain-http")]
+    Open(Peer),
 }
 
 impl<S: Shell + Send + Sync + 'static> Server<S> {
@@ -68,27 +80,39 @@ impl<S: Shell + Send + Sync + 'static> Server<S> {
         }
     }
 
-    fn serve(&self, mut stream: DeadlineStream, seat: &Seat) -> io::Result<()> {
-        let mut connection =
-            ServerConnection::new(Arc::clone(&self.tls)).map_err(io::Error::other)?;
-        while connection.is_handshaking() {
-            connection.complete_io(&mut stream)?;
+    fn serve(&self, stream: DeadlineStream, seat: &Seat) -> io::Result<()> {
+        match &self.door {
+            Door::MutualTls { tls, tenant } => {
+                let connection = shake_hands(tls, stream)?;
+                let certificate = peer_certificate(&connection.0.conn);
+                let peer = match tenant {
+                    None => Peer::Tenant,
+                    Some(tenant) if certificate == Some(tenant) => Peer::Tenant,
+                    Some(_) => Peer::Other,
+                };
+                self.serve_requests(connection, peer, seat)
+            }
+            #[cfg(feature = "plain-http")]
+            Door::Open(peer) => self.serve_requests(stream, *peer, seat),
         }
+    }
+
+    fn serve_requests(
+        &self,
+        connection: impl Connection,
+        peer: Peer,
+        seat: &Seat,
+    ) -> io::Result<()> {
         seat.greeted.store(true, Ordering::Relaxed);
-        let peer = match (&self.tenant, peer_certificate(&connection)) {
-            (None, _) => Peer::Tenant,
-            (Some(tenant), Some(certificate)) if tenant == certificate => Peer::Tenant,
-            (Some(_), _) => Peer::Other,
-        };
-        let mut io = Io(TlsStream(StreamOwned::new(connection, stream)));
+        let mut io = Io(connection);
         let mut buffers = Box::<Buffers>::default();
         loop {
-            let TlsStream(StreamOwned { conn, sock }) = &mut io.0;
-            let state = conn.process_new_packets().map_err(io::Error::other)?;
-            if state.plaintext_bytes_to_read() > 0 || buffers.has_input() {
-                sock.begin(self.deadlines.request);
+            let has_input = io.0.has_input()? || buffers.has_input();
+            let socket = io.0.socket();
+            if has_input {
+                socket.begin(self.deadlines.request);
             } else {
-                sock.rest(self.deadlines.idle, self.deadlines.request);
+                socket.rest(self.deadlines.idle, self.deadlines.request);
             }
             let served = serve_one(&mut io, &*self.shell, peer, &mut buffers);
             wipe_stack();
@@ -98,12 +122,20 @@ impl<S: Shell + Send + Sync + 'static> Server<S> {
                 Served::Close => return io.0.close(),
                 Served::CloseUnread => {
                     io.0.close()?;
-                    io.0.0.sock.linger(LINGER);
+                    io.0.socket().linger(LINGER);
                     return Ok(());
                 }
             }
         }
     }
+}
+
+fn shake_hands(tls: &Arc<ServerConfig>, mut stream: DeadlineStream) -> io::Result<TlsStream> {
+    let mut connection = ServerConnection::new(Arc::clone(tls)).map_err(io::Error::other)?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut stream)?;
+    }
+    Ok(TlsStream(StreamOwned::new(connection, stream)))
 }
 
 fn admit<S: Shell + Send + Sync + 'static>(
@@ -179,10 +211,51 @@ impl Seats {
     }
 }
 
+/// What requests come over, once it is known who sends them.
+trait Connection: io::Read + io::Write {
+    /// Whether bytes of a request have been read from the socket already.
+    fn has_input(&mut self) -> io::Result<bool>;
+
+    /// The socket beneath, for its deadlines.
+    fn socket(&mut self) -> &mut DeadlineStream;
+
+    /// Says that nothing more will be sent.
+    fn close(&mut self) -> io::Result<()>;
+}
+
+#[cfg(feature = "plain-http")]
+impl Connection for DeadlineStream {
+    fn has_input(&mut self) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    fn socket(&mut self) -> &mut DeadlineStream {
+        self
+    }
+
+    fn close(&mut self) -> io::Result<()> {
+        // The end of the socket says it.
+        Ok(())
+    }
+}
+
 /// A TLS connection that sends what was written when it is flushed: head and body of an answer go out together.
 struct TlsStream(StreamOwned<ServerConnection, DeadlineStream>);
 
-impl TlsStream {
+impl Connection for TlsStream {
+    fn has_input(&mut self) -> io::Result<bool> {
+        let state = self
+            .0
+            .conn
+            .process_new_packets()
+            .map_err(io::Error::other)?;
+        Ok(state.plaintext_bytes_to_read() > 0)
+    }
+
+    fn socket(&mut self) -> &mut DeadlineStream {
+        &mut self.0.sock
+    }
+
     fn close(&mut self) -> io::Result<()> {
         self.0.conn.send_close_notify();
         io::Write::flush(&mut self.0)

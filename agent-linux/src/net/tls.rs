@@ -21,40 +21,49 @@ use crate::identity::TlsIdentity;
 pub struct ClientAuthorities(Arc<RootCertStore>);
 
 impl ClientAuthorities {
-    /// Reads a PEM file of one or more certificates.
+    /// Reads PEM files of one or more certificates each.
     ///
     /// # Errors
-    /// [`TlsError`] if it can't be read, is too large, holds no certificate, or one that can't be an authority.
-    pub fn read(path: &Path) -> Result<Self, TlsError> {
-        let fail = |reason| TlsError::Authorities {
-            path: path.to_owned(),
-            reason,
-        };
-        let mut pem = Vec::new();
-        let file = File::open(path).map_err(|error| fail(AuthoritiesFault::Read(error)))?;
-        file.take(MAX_AUTHORITIES_BYTES + 1)
-            .read_to_end(&mut pem)
-            .map_err(|error| fail(AuthoritiesFault::Read(error)))?;
-        if u64::try_from(pem.len()).is_ok_and(|len| len > MAX_AUTHORITIES_BYTES) {
-            return Err(fail(AuthoritiesFault::TooLarge));
-        }
-        Self::from_pem(&pem).map_err(fail)
-    }
-
-    fn from_pem(pem: &[u8]) -> Result<Self, AuthoritiesFault> {
+    /// [`TlsError`] if one can't be read, is too large, holds no certificate, or one that can't be an authority.
+    pub fn read(paths: &[impl AsRef<Path>]) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            let certificate = certificate.map_err(|_| AuthoritiesFault::NotPem)?;
-            roots
-                .add(certificate)
-                .map_err(AuthoritiesFault::NotAnAuthority)?;
+        for path in paths {
+            let path = path.as_ref();
+            pem(path)
+                .and_then(|pem| add(&mut roots, &pem))
+                .map_err(|reason| TlsError::Authorities {
+                    path: path.to_owned(),
+                    reason,
+                })?;
         }
-        if roots.is_empty() {
-            Err(AuthoritiesFault::Empty)
-        } else {
-            Ok(Self(Arc::new(roots)))
-        }
+        Ok(Self(Arc::new(roots)))
     }
+}
+
+fn pem(path: &Path) -> Result<Vec<u8>, AuthoritiesFault> {
+    let mut pem = Vec::new();
+    let file = File::open(path).map_err(AuthoritiesFault::Read)?;
+    file.take(MAX_AUTHORITIES_BYTES + 1)
+        .read_to_end(&mut pem)
+        .map_err(AuthoritiesFault::Read)?;
+    if u64::try_from(pem.len()).is_ok_and(|len| len > MAX_AUTHORITIES_BYTES) {
+        return Err(AuthoritiesFault::TooLarge);
+    }
+    Ok(pem)
+}
+
+fn add(roots: &mut RootCertStore, pem: &[u8]) -> Result<(), AuthoritiesFault> {
+    let before = roots.len();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|_| AuthoritiesFault::NotPem)?;
+        roots
+            .add(certificate)
+            .map_err(AuthoritiesFault::NotAnAuthority)?;
+    }
+    if roots.len() == before {
+        return Err(AuthoritiesFault::Empty);
+    }
+    Ok(())
 }
 
 /// The agent's side of TLS 1.2 and 1.3: its own certificate, and a demand for the client's.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use agent_core::agent::AgentConfig;
 use agent_core::tpm::FakeTpm;
 use agent_core::wire::quote::{HashAlg, SignAlg};
+use agent_core::wire::route::ApiVersions;
 use agent_core::wire::text::Uuid;
 use agent_linux::node::Node;
 use agent_linux::queue::{Outlet, queue};
@@ -17,6 +18,7 @@ pub(crate) fn uuid() -> Uuid {
 pub(crate) fn node() -> (Arc<Node<FakeTpm>>, Outlet) {
     let config = AgentConfig {
         uuid: uuid(),
+        versions: ApiVersions::all(),
         bank: HashAlg::Sha256,
         scheme: SignAlg::Ecdsa,
         ak_handle: 0,
