@@ -16,15 +16,26 @@ pub fn untouched_23() -> String {
     format!(r#"{{"23": ["{}"]}}"#, "0".repeat(64))
 }
 
-/// All that servers, a tenant of this maker and our agent say on such a day. The servers' `cv_ca` must be keyhalf's.
+/// All that servers, a tenant of this maker and our agent say on such a day; the agent speaks one version of the API, or all.
+/// The servers' `cv_ca` must be keyhalf's.
 ///
 /// # Errors
 /// Something of it doesn't happen.
-pub fn recorded<'site, S: Servers<'site>>(servers: &S, tenant: Maker) -> Result<Vec<Message>> {
+pub fn recorded<'site, S: Servers<'site>>(
+    servers: &S,
+    tenant: Maker,
+    version: Option<&str>,
+) -> Result<Vec<Message>> {
     let mut tap = Tap::before(servers)?;
     let tpm = Swtpm::fresh(servers.site())?;
-    let options = ["--uuid", UUID, "--tpm-signing-alg", "rsassa"];
-    let node = Node::boot_with(&tap, tpm, &options)?;
+    let version = version.unwrap_or("default");
+    let options = [
+        ["--uuid", UUID],
+        ["--tpm-signing-alg", "rsassa"],
+        ["--api-versions", version],
+        ["--registrar-api-versions", version],
+    ];
+    let node = Node::boot_with(&tap, tpm, options.as_flattened())?;
     tap.and_before(&node)?;
     let tenant = match tenant {
         Maker::Keyhalf => Tenant::beside(&tap)?,

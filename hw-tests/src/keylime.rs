@@ -4,7 +4,7 @@
 //! shorter quote interval, one worker process, and what a scenario says.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -111,7 +111,13 @@ impl<'site> Keylime<'site> {
     /// # Errors
     /// It doesn't start.
     pub fn make_certificates(mut self) -> Result {
-        self.start_verifier()
+        self.start_verifier()?;
+        self.verifier = None;
+        // Its workers end a moment after it.
+        let place = (self.address, VERIFIER_PORT);
+        until(LIMIT, "end of Keylime's verifier", || {
+            TcpListener::bind(place).ok().map(drop)
+        })
     }
 
     /// Starts the registrar, which uses the verifier's `cv_ca`.

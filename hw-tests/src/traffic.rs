@@ -71,6 +71,11 @@ impl Message {
         (self.status, self.route()) == (other.status, other.route())
     }
 
+    /// Whether an agent asks or answers.
+    pub fn is_with_agent(&self) -> bool {
+        [self.from, self.to].contains(&Party::Agent)
+    }
+
     /// What was asked of whom, without what is another one each time: version, identifiers, values of the query.
     pub fn route(&self) -> Route {
         let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
@@ -147,14 +152,20 @@ pub fn read(name: &str) -> Result<Vec<Message>> {
 /// # Errors
 /// As [`read`].
 pub fn keylimes() -> Result<Vec<Message>> {
-    let mut messages = [read(KEYLIMES)?, read("keylime-agent-0.2.9-mtls-v2.6.json")?].concat();
-    for older in ["mtls-v2.4", "plainhttp-v2.1"] {
-        let refusals = read(&format!("keylime-agent-0.2.9-{older}.json"))?.into_iter();
+    let mut messages = [read(KEYLIMES)?, read(AGENT_2_6)?].concat();
+    for older in [AGENT_2_4, AGENT_2_1] {
+        let refusals = read(older)?.into_iter();
         messages.extend(refusals.filter(|message| message.status != 200));
     }
     Ok(messages)
 }
 
+/// Keylime's agent with its servers and tenant, in version 2.6 of the API.
+pub const AGENT_2_6: &str = "keylime-agent-0.2.9-mtls-v2.6.json";
+/// The same in version 2.4.
+pub const AGENT_2_4: &str = "keylime-agent-0.2.9-mtls-v2.4.json";
+/// The same in version 2.1, over plain HTTP.
+pub const AGENT_2_1: &str = "keylime-agent-0.2.9-plainhttp-v2.1.json";
 /// Keylime's registrar, verifier and tenant among themselves.
 pub const KEYLIMES: &str = "keylime-7.14.3.json";
 

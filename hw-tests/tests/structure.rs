@@ -98,6 +98,21 @@ fn crates_depend_downward_only() -> Result {
 }
 
 #[test]
+fn readme_shows_every_cell() -> Result {
+    let names = |text: &str| -> BTreeSet<String> {
+        let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+        let cells = words.filter(|word| word.starts_with("registrar_key"));
+        cells.map(str::to_owned).collect()
+    };
+    let tests = names(&fs::read_to_string(
+        root().join("hw-tests/tests/interop/cells.rs"),
+    )?);
+    assert_eq!(tests.len(), 8);
+    assert_eq!(names(&fs::read_to_string(root().join("README.md"))?), tests);
+    Ok(())
+}
+
+#[test]
 fn crates_link_what_they_may() -> Result {
     for (name, package, why) in NEVER_LINKED {
         let packages = linked_packages(name)?;

@@ -6,38 +6,16 @@ use hw_tests::day;
 use hw_tests::operator::Maker;
 use hw_tests::servers::Verifier;
 use hw_tests::site::story;
-use hw_tests::traffic;
+use hw_tests::traffic::{self, Difference, Message};
 
 #[test]
 fn ours_say_what_keylimes_say() {
     story(|site| {
-        let verifier = Verifier::start(site)?;
-        let ours = day::recorded(&verifier, Maker::Keyhalf)?;
+        let ours = day::recorded(&Verifier::start(site)?, Maker::Keyhalf, None)?;
         let recorded = traffic::keylimes()?;
+        held_to(&traffic::differences(&ours, &recorded), DIFFERENCES);
 
-        let found = traffic::differences(&ours, &recorded);
-        let meant = |route: &str, field: &str| {
-            DIFFERENCES
-                .iter()
-                .any(|(at, name, _)| *at == route && field.ends_with(name))
-        };
-        let surprises: Vec<_> = found
-            .iter()
-            .filter(|found| !meant(&found.route, &found.field))
-            .collect();
-        assert!(surprises.is_empty(), "{surprises:#?}");
-        let stale: Vec<_> = DIFFERENCES
-            .iter()
-            .filter(|(route, field, _)| {
-                let is_it = |found: &&traffic::Difference| {
-                    found.route == *route && found.field.ends_with(field)
-                };
-                !found.iter().any(|found| is_it(&found))
-            })
-            .collect();
-        assert!(stale.is_empty(), "no longer different: {stale:#?}");
-
-        let never: BTreeSet<_> = traffic::never_asked(&ours, &recorded);
+        let never = traffic::never_asked(&ours, &recorded);
         let wanted: BTreeSet<_> = NEVER_ASKED
             .iter()
             .map(|(route, _)| (*route).to_owned())
@@ -47,25 +25,77 @@ fn ours_say_what_keylimes_say() {
     });
 }
 
-/// Where ours differ, and why: the route, how the field ends, the reason.
-const DIFFERENCES: &[(&str, &str, &str)] = &[
+#[test]
+fn our_agent_says_in_2_4_what_keylimes_says() {
+    agent_says("2.4", traffic::AGENT_2_4, &[]);
+}
+
+#[test]
+fn our_agent_says_in_2_1_what_keylimes_says() {
+    let plain = [(
+        "Agent to Registrar: POST /v2/agents/{uuid}",
+        ".mtls_cert",
+        "recorded over plain HTTP",
+    )];
+    agent_says("2.1", traffic::AGENT_2_1, &plain);
+}
+
+/// An agent that speaks an older version alone, its registration and all that it is asked.
+fn agent_says(version: &str, recording: &str, meant: &[Meant]) {
+    story(|site| {
+        let said = day::recorded(&Verifier::start(site)?, Maker::Keyhalf, Some(version))?;
+        let of_agents = |messages: Vec<Message>| -> Vec<Message> {
+            let theirs = messages.into_iter();
+            theirs.filter(Message::is_with_agent).collect()
+        };
+        let (said, recorded) = (of_agents(said), of_agents(traffic::read(recording)?));
+        let used = said
+            .iter()
+            .any(|message| message.path.contains(&format!("/v{version}/quotes/")));
+        assert!(used, "the agent was never asked in {version}");
+        let others: Vec<_> = DIFFERENCES
+            .iter()
+            .filter(|(route, ..)| {
+                route.contains("Agent") && !(version == "2.1" && route.contains("agent/info"))
+            })
+            .chain(meant)
+            .copied()
+            .collect();
+        held_to(&traffic::differences(&said, &recorded), &others);
+        Ok(())
+    });
+}
+
+/// Where ours differ on purpose: the route, how the field ends, the reason.
+type Meant = (&'static str, &'static str, &'static str);
+
+/// Wants these differences and no others.
+fn held_to(found: &BTreeSet<Difference>, meant: &[Meant]) {
+    let is = |found: &Difference, (route, field, _): &Meant| {
+        found.route == *route && found.field.ends_with(field)
+    };
+    let surprises: Vec<_> = found
+        .iter()
+        .filter(|found| !meant.iter().any(|meant| is(found, meant)))
+        .collect();
+    assert!(surprises.is_empty(), "{surprises:#?}");
+    let stale: Vec<_> = meant
+        .iter()
+        .filter(|meant| !found.iter().any(|found| is(found, meant)))
+        .collect();
+    assert!(stale.is_empty(), "no longer different: {stale:#?}");
+}
+
+const DIFFERENCES: &[Meant] = &[
     (SHOW, ".v", NEVER_V),
-    (
-        SHOW,
-        ".v_provided",
-        "V itself is never shown, whether it was sent is",
-    ),
+    (SHOW, ".v_provided", PROVIDED),
     (SHOW, ".failure", WORDS),
-    (SHOW, ".unreachable", "away is not failed"),
+    (SHOW, ".unreachable", AWAY),
     (SHOW, ".warnings", WORDS),
     (BULK, ".v", NEVER_V),
-    (
-        BULK,
-        ".v_provided",
-        "V itself is never shown, whether it was sent is",
-    ),
+    (BULK, ".v_provided", PROVIDED),
     (BULK, ".failure", WORDS),
-    (BULK, ".unreachable", "away is not failed"),
+    (BULK, ".unreachable", AWAY),
     (BULK, ".warnings", WORDS),
     (
         "Verifier to Agent: POST /v2/notifications/revocation",
@@ -99,4 +129,6 @@ const NEVER_ASKED: &[(&str, &str)] = &[
 const SHOW: &str = "Tenant to Verifier: GET /v2/agents/{uuid}";
 const BULK: &str = "Tenant to Verifier: GET /v2/agents/?bulk&verifier";
 const NEVER_V: &str = "a secret that nobody needs to see again";
+const PROVIDED: &str = "V itself is never shown, whether it was sent is";
+const AWAY: &str = "away is not failed";
 const WORDS: &str = "both sides of what failed, in words";

@@ -8,7 +8,7 @@ use hw_tests::machine::Machine;
 use hw_tests::operator::Maker;
 use hw_tests::servers::Verifier;
 use hw_tests::site::{fresh_address, story};
-use hw_tests::traffic::{self, Party};
+use hw_tests::traffic;
 
 /// With `KEYHALF_RECORD` set the recording is made anew instead.
 #[test]
@@ -25,12 +25,11 @@ fn keylime_speaks_as_recorded() {
         let mut keylime = Keylime::install_on(site, machine, &[])?;
         keylime.start_verifier()?;
         keylime.start_registrar()?;
-        let said = day::recorded(&keylime, Maker::Keylime)?;
+        let said = day::recorded(&keylime, Maker::Keylime, None)?;
         if std::env::var_os("KEYHALF_RECORD").is_some() {
-            let agents = |party: Party| party == Party::Agent;
             let among_themselves: Vec<_> = said
                 .into_iter()
-                .filter(|message| !agents(message.from) && !agents(message.to))
+                .filter(|message| !message.is_with_agent())
                 .collect();
             return traffic::write(traffic::KEYLIMES, &among_themselves);
         }
