@@ -3,11 +3,19 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use agent_core::wire::quote::Digest;
+use agent_core::wire::quote::{Digest, PcrMask};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 pub mod runtime;
 pub mod tpm;
+
+/// What IMA extends: a runtime policy decides about it.
+pub const IMA_PCRS: PcrMask = PcrMask::EMPTY.with(10);
+
+/// What firmware, boot loader and early system extend: a measured-boot policy decides about it.
+///
+/// Source: `MEASUREDBOOT_PCRS` in Keylime's `config.py`: 0 to 9 and 11 to 15.
+pub const MEASURED_BOOT_PCRS: PcrMask = PcrMask::from_select([0xff, 0xfb, 0x00]);
 
 /// The pairs of a JSON object as they stand: a name that comes twice is seen, not overwritten.
 struct Pairs<V>(Vec<(String, V)>);

@@ -132,6 +132,18 @@ impl TpmPolicy {
         self.wanted.is_empty()
     }
 
+    /// Refuses a policy that names one of these PCRs, because something else decides about them.
+    ///
+    /// # Errors
+    /// [`PolicyError::Reserved`] with the lowest of them.
+    pub fn refuse(&self, reserved: PcrMask, owner: &'static str) -> Result<(), PolicyError> {
+        let mut named = self.wanted.iter().map(|(pcr, _)| *pcr);
+        match named.find(|pcr| reserved.contains(*pcr)) {
+            Some(pcr) => Err(PolicyError::Reserved { pcr, owner }),
+            None => Ok(()),
+        }
+    }
+
     /// Compares verified PCR values with the policy.
     ///
     /// # Errors
@@ -289,6 +301,13 @@ mod tests {
         ] {
             assert_eq!(parse(text), expected, "{text}");
         }
+        let boot = TpmPolicy::parse(&format!(r#"{{"23": "{ZEROS}", "9": "{ZEROS}"}}"#)).unwrap();
+        let reserved = PolicyError::Reserved {
+            pcr: 9,
+            owner: "boot",
+        };
+        assert_eq!(boot.refuse(PcrMask::EMPTY.with(9), "boot"), Err(reserved));
+        assert_eq!(boot.refuse(PcrMask::EMPTY.with(8), "boot"), Ok(()));
         for reserved in [10, 16] {
             let error = parse(&format!(r#"{{"{reserved}": "Z"}}"#)).unwrap_err();
             assert!(matches!(error, PolicyError::Reserved { pcr, .. } if pcr == reserved));
