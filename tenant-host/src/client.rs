@@ -22,7 +22,7 @@ mod verifier;
 pub use agent::{Agent, AgentInfo, IdentityQuote};
 pub use records::{Enrolment, NotACertificate, RegistrarRecord};
 pub use registrar::Registrar;
-pub use verifier::{Deleted, Enrolled, Verifier};
+pub use verifier::{Deleted, Enrolled, PolicyAnswer, Verifier};
 
 /// How long a busy peer is waited for, with pauses that double up.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -134,10 +134,7 @@ async fn send_half(course: &Course<'_>, agent: &mut Agent) -> Result<Event, Fail
 async fn enrol(course: &Course<'_>, verifier: &mut Verifier) -> Result<Event, Failure> {
     match verifier.enrol(course.uuid, &course.enrolment).await {
         Ok(Enrolled::New) => Ok(Event::Enrolled),
-        Ok(Enrolled::Exists) => Err(Failure::Exists {
-            uuid: course.uuid.to_string(),
-            state: "added by somebody else meanwhile".to_owned(),
-        }),
+        Ok(Enrolled::Exists(reason)) => Err(exists(course, reason)),
         Err(error) => {
             if matches!(error, ClientError::Link { .. }) {
                 // The first error says what is wrong; this one would say it again.
@@ -146,6 +143,19 @@ async fn enrol(course: &Course<'_>, verifier: &mut Verifier) -> Result<Event, Fa
             Err(error.into())
         }
     }
+}
+
+/// With policies, the verifier's reason alone says whether it has the node or one of them.
+fn exists(course: &Course<'_>, reason: String) -> Failure {
+    let uuid = course.uuid.to_string();
+    let enrolment = &course.enrolment;
+    let runtime =
+        !(enrolment.runtime_policy.is_empty() && enrolment.runtime_policy_name.is_empty());
+    if runtime || enrolment.mb_policy.is_some() || !enrolment.mb_policy_name.is_empty() {
+        return Failure::EnrolConflict { uuid, reason };
+    }
+    let state = "added by somebody else meanwhile".to_owned();
+    Failure::Exists { uuid, state }
 }
 
 async fn ask_proof(course: &Course<'_>, agent: &mut Agent) -> Result<Event, Failure> {
