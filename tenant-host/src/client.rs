@@ -20,6 +20,8 @@ mod registrar;
 mod verifier;
 
 pub use agent::{Agent, AgentInfo, IdentityQuote};
+#[cfg(test)]
+pub(crate) use records::tests::enrolment;
 pub use records::{Enrolment, NotACertificate, RegistrarRecord};
 pub use registrar::Registrar;
 pub use verifier::{Deleted, Enrolled, PolicyAnswer, Verifier};

@@ -125,14 +125,14 @@ impl Enrolment<'_> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
     use serde_json::{Value, json};
 
     use super::*;
 
-    pub(in crate::client) fn enrolment() -> Enrolment<'static> {
+    pub(crate) fn enrolment() -> Enrolment<'static> {
         Enrolment {
             v: None,
             cloudagent_ip: "10.0.0.7",

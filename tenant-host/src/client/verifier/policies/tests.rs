@@ -12,8 +12,7 @@ use verifier_host::link::{Endpoint, Limits, Link};
 
 use super::PolicyKind::{MeasuredBoot, Runtime as RuntimePolicy};
 use super::*;
-use crate::client::records::tests::enrolment;
-use crate::client::{Caller, Enrolled};
+use crate::client::{Caller, Enrolled, enrolment};
 
 const LIMITS: Limits = Limits {
     connect: Duration::from_secs(5),
