@@ -8,30 +8,35 @@ use clap::Parser as _;
 
 mod args;
 mod argv;
+mod command;
+mod policies;
 mod settings;
 mod sources;
 
-pub use args::{Arguments, Command, PayloadSource};
+pub use args::{Arguments, PayloadSource};
+pub use command::{Command, PolicyAction};
+pub use policies::PolicyArguments;
 pub use settings::{Settings, SettingsError};
 
 use crate::commands;
 use crate::error::{Exit, Failure};
+use crate::policy::NameError;
 use crate::report::{Output, Report};
 
 /// What is wrong with the command line, beyond what the parser of arguments sees.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UsageError {
-    /// A part of Keylime's tenant that isn't there yet.
-    #[error(
-        "{what} isn't supported yet: runtime and measured-boot policies can't be evaluated by this version, so they are refused rather than ignored"
-    )]
-    NotYet {
-        /// The option or command.
-        what: String,
+    /// An option of Keylime's tenant that has another way here.
+    #[error("{option} isn't taken: {instead}")]
+    Instead {
+        /// The option.
+        option: &'static str,
+        /// What to use instead.
+        instead: &'static str,
     },
     /// A command that doesn't exist.
-    #[error("there is no command {name:?}. Commands: {}", Command::NAMES.join(", "))]
+    #[error("there is no command {name:?}. Commands: {}", Command::names().collect::<Vec<_>>().join(", "))]
     UnknownCommand {
         /// What was given.
         name: String,
@@ -46,13 +51,13 @@ pub enum UsageError {
         text: String,
     },
     /// Two options that exclude each other.
-    #[error("{0} and {1} exclude each other: a node gets one payload")]
+    #[error("{0} and {1} exclude each other: give one of them")]
     Both(&'static str, &'static str),
     /// An option without the one it needs.
     #[error("{0} needs {1}")]
     Needs(&'static str, &'static str),
     /// The API version isn't one.
-    #[error("--supported-version {text:?}: versions 2.1 to 2.6 are known")]
+    #[error("--agent-api-version {text:?}: versions 2.1 to 2.6 are known")]
     BadVersion {
         /// What was given.
         text: String,
@@ -62,6 +67,14 @@ pub enum UsageError {
         "--ek-hash wants 64 hexadecimal digits: the SHA-256 of the EK as an agent with uuid = hash_ek is called"
     )]
     BadHash,
+    /// `--runtime-policy-checksum` isn't one.
+    #[error(
+        "--runtime-policy-checksum wants 64 hexadecimal digits: the SHA-256 of the policy's bytes"
+    )]
+    BadChecksum,
+    /// The name of a policy isn't one.
+    #[error(transparent)]
+    BadName(#[from] NameError),
 }
 
 /// Runs the program: parses, acts, prints. Returns the exit code.
@@ -69,7 +82,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
     let argv = argv::expand(argv);
     let wants_json = argv.iter().any(|word| word == "--json");
     let output = Output::new(wants_json);
-    let result = match argv::refuse_unsupported(&argv) {
+    let result = match argv::refuse_replaced(&argv) {
         Ok(()) => match Arguments::try_parse_from(argv) {
             Ok(arguments) => execute(&arguments, &output),
             Err(error) => return refuse_arguments(&error, &output),
@@ -98,6 +111,10 @@ fn refuse_arguments(error: &clap::Error, output: &Output) -> ExitCode {
 
 fn execute(arguments: &Arguments, output: &Output) -> Result<Report, Failure> {
     let command = Command::parse(&arguments.command)?;
+    arguments
+        .deprecated()
+        .iter()
+        .for_each(|warning| output.say(warning));
     let settings = Arc::new(Settings::read(arguments)?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

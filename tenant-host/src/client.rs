@@ -20,9 +20,11 @@ mod registrar;
 mod verifier;
 
 pub use agent::{Agent, AgentInfo, IdentityQuote};
+#[cfg(test)]
+pub(crate) use records::tests::enrolment;
 pub use records::{Enrolment, NotACertificate, RegistrarRecord};
 pub use registrar::Registrar;
-pub use verifier::{Deleted, Enrolled, Verifier};
+pub use verifier::{Deleted, Enrolled, PolicyAnswer, Verifier};
 
 /// How long a busy peer is waited for, with pauses that double up.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -16,9 +16,11 @@ use crate::report::{Output, Report};
 mod add;
 mod agree;
 mod deliver;
+mod demands;
 mod greet;
 mod manage;
 mod payload;
+mod policies;
 mod policy;
 mod status;
 
@@ -62,6 +64,7 @@ pub async fn run(
         Command::VerifierList => status::verifier_list(&mut context).await,
         Command::RegistrarList => status::registrar_list(&mut context).await,
         Command::BulkInfo => status::bulk(&mut context).await,
+        Command::Policy(action, kind) => policies::run(&mut context, action, kind).await,
     }
 }
 

@@ -9,6 +9,7 @@ use verifier_host::transport::TransportError;
 use crate::ca::CaError;
 use crate::cli::{SettingsError, UsageError};
 use crate::client::ClientError;
+use crate::policy::{FetchError, PolicyFileError, PolicyKind};
 use crate::seal::SealError;
 use crate::trust::TrustError;
 use crate::trust::known::KnownError;
@@ -37,7 +38,7 @@ pub enum Exit {
     Payload = 8,
     /// It took too long.
     Timeout = 9,
-    /// There is no such node, it is there already, or several match.
+    /// There is no such node or policy, it is there already, or several match.
     Conflict = 10,
 }
 
@@ -68,6 +69,51 @@ pub enum Failure {
     /// The policy.
     #[error("--tpm_policy: {0}")]
     Policy(#[from] PolicyError),
+    /// A runtime or measured-boot policy.
+    #[error("{0}. Nothing was sent")]
+    PolicyFile(#[from] PolicyFileError),
+    /// The verifier has no such policy.
+    #[error("the verifier has no {} {name}: `-c list{}` shows which it has, `-c add{}` adds one", kind.noun(), kind.word(), kind.word())]
+    NoPolicy {
+        /// Its kind.
+        kind: PolicyKind,
+        /// Its name.
+        name: String,
+    },
+    /// The verifier has a policy of that name, and another one was given.
+    #[error("the verifier has a {} {name} already, and another one is given: `-c update{}` replaces it, `-c delete{}` ends it, {}-name alone attests by it", kind.noun(), kind.word(), kind.word(), kind.option())]
+    PolicyExists {
+        /// Its kind.
+        kind: PolicyKind,
+        /// Its name.
+        name: String,
+    },
+    /// The verifier keeps a policy, for a node that is attested by it.
+    #[error("the verifier keeps the {} {name}: {reason}. `-c delete` takes a node from it", kind.noun())]
+    PolicyInUse {
+        /// Its kind.
+        kind: PolicyKind,
+        /// Its name.
+        name: String,
+        /// The reason.
+        reason: String,
+    },
+    /// The verifier has no room for policies of a kind.
+    #[error("the verifier at {verifier} keeps no {}, so it can't evaluate one either: nothing was changed. Attest by --tpm_policy alone, or use a verifier that does", kind.noun())]
+    PoliciesNotKept {
+        /// The kind.
+        kind: PolicyKind,
+        /// Where the verifier is.
+        verifier: String,
+    },
+    /// The verifier has the node or a policy for it already.
+    #[error("the verifier doesn't take {uuid} with these policies: {reason}")]
+    EnrolConflict {
+        /// The node.
+        uuid: String,
+        /// The verifier's reason.
+        reason: String,
+    },
     /// The endorsement key.
     #[error("{0}. Nothing was sent")]
     Trust(#[from] TrustError),
@@ -187,7 +233,14 @@ impl Failure {
             | Self::Seal(_)
             | Self::TooLarge { .. } => Exit::Local,
             Self::Client(error) if error.is_timeout() => Exit::Timeout,
-            Self::Client(_) => Exit::Peer,
+            Self::Client(_) | Self::PoliciesNotKept { .. } => Exit::Peer,
+            Self::PolicyFile(PolicyFileError::Fetch { source, .. }) => match source {
+                FetchError::Url { .. } | FetchError::Unprotected => Exit::Usage,
+                FetchError::NoRoots { .. } | FetchError::Tls(_) => Exit::Local,
+                FetchError::Link(error) if is_timeout(error) => Exit::Timeout,
+                FetchError::Link(_) | FetchError::Status { .. } => Exit::Peer,
+            },
+            Self::PolicyFile(_) => Exit::Local,
             Self::Known(KnownError::Io { .. } | KnownError::Line { .. })
             | Self::Trust(TrustError::Store { .. }) => Exit::Local,
             Self::Trust(_)
@@ -195,7 +248,13 @@ impl Failure {
             | Self::Key { .. }
             | Self::Identity { .. }
             | Self::Transport(_) => Exit::Untrusted,
-            Self::Exists { .. } | Self::Unknown { .. } | Self::Ambiguous(_) => Exit::Conflict,
+            Self::Exists { .. }
+            | Self::Unknown { .. }
+            | Self::Ambiguous(_)
+            | Self::NoPolicy { .. }
+            | Self::PolicyExists { .. }
+            | Self::PolicyInUse { .. }
+            | Self::EnrolConflict { .. } => Exit::Conflict,
             Self::NotGone { .. } => Exit::Timeout,
             Self::AfterRemoval { source } => source.exit(),
             Self::Interrupted | Self::Random | Self::Output(_) | Self::Signals(_) => Exit::Other,

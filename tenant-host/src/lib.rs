@@ -6,6 +6,7 @@
 //! | [`ca`] | the certificate authority: one directory |
 //! | [`seal`] | the package and its key |
 //! | [`trust`] | endorsement keys: trust store and known keys |
+//! | [`policy`] | runtime and measured-boot policies, checked before they are sent |
 //! | [`client`] | what registrar, verifier and agent are asked, and what they answer |
 //! | [`delivery`] | which half, what next; sans-IO |
 //! | [`commands`] | the commands, each from its question to its report |
@@ -18,6 +19,7 @@ pub mod client;
 pub mod commands;
 pub mod delivery;
 mod error;
+pub mod policy;
 pub mod report;
 pub mod seal;
 pub mod trust;

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use agent_core::wire::route::ApiVersion;
 use agent_core::wire::text::Uuid;
 use clap::Parser;
 
 use super::UsageError;
+use super::policies::PolicyArguments;
 use crate::trust::known::is_hash;
 
 const EXAMPLES: &str = "\
@@ -19,12 +21,16 @@ Examples:
       Deliver anew, to a node that is at the verifier already.
   keyhalf-tenant -c status -u NODE --json
       What registrar and verifier know of a node, as one JSON document.
+  keyhalf-tenant -c addruntimepolicy --runtime-policy-name web --runtime-policy signed.json --runtime-policy-sig-key key.pem
+      Give the verifier a runtime policy that nodes can share, if it is signed by that key.
+  keyhalf-tenant -t 10.0.0.7 --cert myca --runtime-policy-name web --mb-policy boot.json
+      Deliver to a node whose IMA log fits that runtime policy and whose boot log fits that measured-boot policy.
 
 Exit codes:
   0 it happened (for a payload with a script: the script ended with 0)   1 something else   2 command line
   3 a file of this machine   4 a server or the agent can't be reached or refuses   5 the node isn't trusted
   6 the verifier refused the node   7 the script failed   8 the node couldn't use the payload   9 it took too long
-  10 no such node, there already, or several match
+  10 no such node or policy, there already, or several match
 
 Options are looked for on the command line, in KEYHALF_<OPTION> and KEYLIME_TENANT_<OPTION>, in the configuration file
 (--config, else /etc/keylime/tenant.conf if it is there), and have defaults.";
@@ -33,7 +39,8 @@ Options are looked for on the command line, in KEYHALF_<OPTION> and KEYLIME_TENA
 #[derive(Clone, Debug, Parser)]
 #[command(name = "keyhalf-tenant", version, after_help = EXAMPLES, max_term_width = 120, args_override_self = true)]
 pub struct Arguments {
-    /// What to do: add, update, delete, status, cvstatus, regstatus, cvlist, reglist, bulkinfo, regdelete, reactivate.
+    /// What to do with a node: add, update, delete, status, cvstatus, regstatus, cvlist, reglist, bulkinfo, regdelete,
+    /// reactivate; with policies: {add,show,update,delete,list}runtimepolicy, {add,show,update,delete,list}mbpolicy.
     #[arg(
         short = 'c',
         long,
@@ -168,12 +175,20 @@ pub struct Arguments {
     pub no_verifier_check: bool,
 
     /// The agent's API version, such as 2.6 [default: asked of the agent].
+    #[arg(long, value_name = "VERSION", help_heading = "Servers")]
+    pub agent_api_version: Option<String>,
+
+    /// Deprecated: --agent-api-version.
     #[arg(
         long = "supported-version",
         value_name = "VERSION",
         help_heading = "Servers"
     )]
     pub supported_version: Option<String>,
+
+    /// Runtime and measured-boot policies.
+    #[command(flatten)]
+    pub policies: PolicyArguments,
 
     /// How long the whole may take.
     #[arg(long, value_name = "SECONDS", help_heading = "General")]
@@ -190,86 +205,6 @@ pub struct Arguments {
     /// The configuration file, in the format of Keylime's tenant.conf.
     #[arg(long, value_name = "FILE", help_heading = "General")]
     pub config: Option<PathBuf>,
-}
-
-/// What the program does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Deliver to a node that the verifier doesn't have yet.
-    Add,
-    /// Deliver anew.
-    Update,
-    /// Take a node from the verifier.
-    Delete,
-    /// Show what registrar and verifier know.
-    Status,
-    /// Show what the verifier knows.
-    VerifierStatus,
-    /// Show what the registrar knows.
-    RegistrarStatus,
-    /// List the verifier's nodes.
-    VerifierList,
-    /// List the registrar's nodes.
-    RegistrarList,
-    /// Show what the verifier knows of all its nodes.
-    BulkInfo,
-    /// Take a node from the registrar.
-    RegistrarDelete,
-    /// Let the verifier attest a failed node again.
-    Reactivate,
-}
-
-impl Command {
-    /// Keylime's names of the commands.
-    pub const NAMES: [&'static str; 11] = [
-        "add",
-        "update",
-        "delete",
-        "status",
-        "cvstatus",
-        "regstatus",
-        "cvlist",
-        "reglist",
-        "bulkinfo",
-        "regdelete",
-        "reactivate",
-    ];
-
-    /// The command of a name.
-    ///
-    /// # Errors
-    /// [`UsageError::NotYet`] for Keylime's policy commands, [`UsageError::UnknownCommand`] for anything else.
-    pub fn parse(name: &str) -> Result<Self, UsageError> {
-        Ok(match name {
-            "add" => Self::Add,
-            "update" => Self::Update,
-            "delete" => Self::Delete,
-            "status" => Self::Status,
-            "cvstatus" => Self::VerifierStatus,
-            "regstatus" => Self::RegistrarStatus,
-            "cvlist" => Self::VerifierList,
-            "reglist" => Self::RegistrarList,
-            "bulkinfo" => Self::BulkInfo,
-            "regdelete" => Self::RegistrarDelete,
-            "reactivate" => Self::Reactivate,
-            policy if policy.contains("policy") || policy.contains("allowlist") => {
-                return Err(UsageError::NotYet {
-                    what: format!("the command {policy}"),
-                });
-            }
-            _ => {
-                return Err(UsageError::UnknownCommand {
-                    name: name.to_owned(),
-                });
-            }
-        })
-    }
-
-    /// Keylime's name of the command.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        Self::NAMES[self as usize]
-    }
 }
 
 /// What is delivered.
@@ -336,6 +271,30 @@ impl Arguments {
             (Some(_), ..) => Err(UsageError::Both("--cert", "-k")),
             (_, Some(_), ..) => Err(UsageError::Both("-f", "-k")),
         }
+    }
+
+    /// The agent's API version, if it was given.
+    ///
+    /// # Errors
+    /// [`UsageError::BadVersion`].
+    pub fn version(&self) -> Result<Option<ApiVersion>, UsageError> {
+        let text = self.agent_api_version.as_ref();
+        let text = text.or(self.supported_version.as_ref());
+        let parse = |text: &String| {
+            ApiVersion::parse(text).ok_or_else(|| UsageError::BadVersion { text: text.clone() })
+        };
+        text.map(parse).transpose()
+    }
+
+    /// A warning for each deprecated option that was given; it names what replaces it.
+    #[must_use]
+    pub fn deprecated(&self) -> Vec<String> {
+        let version = self.supported_version.is_some();
+        let version = version.then_some(("--supported-version", "--agent-api-version"));
+        let given = self.policies.deprecated().into_iter().chain(version);
+        given
+            .map(|(option, instead)| format!("warning: {option} is deprecated, use {instead}"))
+            .collect()
     }
 
     /// The hash that the EK must have, in lowercase.
@@ -454,22 +413,5 @@ mod tests {
         for (name, text, wanted) in rows {
             assert_eq!(parse(text).payload_source("/d/ca".into()), wanted, "{name}");
         }
-    }
-
-    #[test]
-    fn commands_are_keylimes() {
-        for name in Command::NAMES {
-            assert_eq!(Command::parse(name).unwrap().name(), name);
-        }
-        let later = ["addruntimepolicy", "showmbpolicy", "addallowlist"];
-        assert!(
-            later
-                .iter()
-                .all(|name| matches!(Command::parse(name), Err(UsageError::NotYet { .. })))
-        );
-        assert!(matches!(
-            Command::parse("ad"),
-            Err(UsageError::UnknownCommand { .. })
-        ));
     }
 }

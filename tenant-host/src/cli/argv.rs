@@ -1,4 +1,4 @@
-//! Keylime's short options of several letters, and those of its options that aren't supported yet.
+//! Keylime's short options of several letters, and those of its options that have another way here.
 
 use std::ffi::OsString;
 
@@ -13,34 +13,23 @@ const SHORT: [(&str, &str); 5] = [
     ("-nvc", "--no-verifier-check"),
 ];
 
-/// Options of Keylime's tenant for policies that can't be evaluated yet.
-const LATER: [&str; 26] = [
-    "--allowlist",
-    "--allowlist-checksum",
-    "--allowlist-name",
-    "--allowlist-sig",
-    "--allowlist-sig-key",
-    "--allowlist-sig-url",
-    "--allowlist-url",
-    "--exclude",
-    "--mb-policy",
-    "--mb-policy-name",
-    "--mb_refstate",
-    "--runtime-policy",
-    "--runtime-policy-checksum",
-    "--runtime-policy-name",
-    "--runtime-policy-sig",
-    "--runtime-policy-sig-key",
-    "--runtime-policy-sig-url",
-    "--runtime-policy-url",
-    "--sign_verification_key",
-    "--signature-verification-key",
-    "--signature-verification-key-sig",
-    "--signature-verification-key-sig-key",
-    "--signature-verification-key-sig-url",
-    "--signature-verification-key-sig-url-key",
-    "--signature-verification-key-url",
-    "--vtpm_policy",
+/// What to use instead of the options for keys of file signatures.
+const IN_THE_POLICY: &str = "put the key into the runtime policy (its verification-keys; `keylime-policy create runtime \
+    --add-ima-signature-verification-key FILE` does) and give that with --runtime-policy";
+
+/// Options of Keylime's tenant that are answered with what to use instead.
+const INSTEAD: [(&str, &str); 8] = [
+    (
+        "--push-model",
+        "this version delivers to agents that listen: leave the option out, and start `keyhalf-agent serve`",
+    ),
+    ("--sign_verification_key", IN_THE_POLICY),
+    ("--signature-verification-key", IN_THE_POLICY),
+    ("--signature-verification-key-sig", IN_THE_POLICY),
+    ("--signature-verification-key-sig-key", IN_THE_POLICY),
+    ("--signature-verification-key-sig-url", IN_THE_POLICY),
+    ("--signature-verification-key-sig-url-key", IN_THE_POLICY),
+    ("--signature-verification-key-url", IN_THE_POLICY),
 ];
 
 /// Writes Keylime's short options of several letters out, up to `--`.
@@ -66,18 +55,16 @@ pub(super) fn expand(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString> 
 /// Refuses what Keylime's tenant would understand and this one would have to ignore.
 ///
 /// # Errors
-/// [`UsageError::NotYet`], with the option.
-pub(super) fn refuse_unsupported(argv: &[OsString]) -> Result<(), UsageError> {
+/// [`UsageError::Instead`], with the option and what to use instead.
+pub(super) fn refuse_replaced(argv: &[OsString]) -> Result<(), UsageError> {
     let words = argv
         .iter()
         .take_while(|word| *word != "--")
         .filter_map(|word| word.to_str());
     for word in words {
         let name = word.split_once('=').map_or(word, |(name, _)| name);
-        if LATER.contains(&name) {
-            return Err(UsageError::NotYet {
-                what: name.to_owned(),
-            });
+        if let Some((option, instead)) = INSTEAD.iter().find(|(option, _)| *option == name) {
+            return Err(UsageError::Instead { option, instead });
         }
     }
     Ok(())
@@ -85,7 +72,10 @@ pub(super) fn refuse_unsupported(argv: &[OsString]) -> Result<(), UsageError> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
+    use crate::cli::{Arguments, Command};
 
     fn words(text: &str) -> Vec<OsString> {
         text.split(' ').map(OsString::from).collect()
@@ -116,23 +106,72 @@ mod tests {
     }
 
     #[test]
-    fn unevaluated_policy_fails() {
-        let refused = |what: &str| {
-            Err(UsageError::NotYet {
-                what: what.to_owned(),
+    fn an_option_with_another_way_names_it() {
+        let refused = |option: &str| {
+            let found = INSTEAD.iter().find(|(name, _)| *name == option);
+            found.map_or(Ok(()), |(option, instead)| {
+                Err(UsageError::Instead { option, instead })
             })
         };
+        let key = "--signature-verification-key";
         let rows = [
             (
-                "runtime policy",
-                "-t a --runtime-policy p.json",
-                refused("--runtime-policy"),
+                "key",
+                "-t a --signature-verification-key k.pem",
+                refused(key),
             ),
-            ("with =", "--mb_refstate=x", refused("--mb_refstate")),
-            ("none", "-t a --cert myca", Ok(())),
+            ("with =", "--signature-verification-key=k", refused(key)),
+            ("flag", "--push-model", refused("--push-model")),
+            ("after --", "-- --push-model", Ok(())),
+            ("policy", "-t a --runtime-policy p.json", Ok(())),
         ];
         for (name, given, wanted) in rows {
-            assert_eq!(refuse_unsupported(&words(given)), wanted, "{name}");
+            assert_eq!(refuse_replaced(&words(given)), wanted, "{name}");
         }
+    }
+
+    /// The vector: names of options and commands, as Keylime's own help lists them.
+    #[test]
+    fn every_flag_and_command_of_keylime_has_an_answer() {
+        let vector = include_str!("vectors/keylime-tenant-7.14.3-help.txt");
+        let names: Vec<&str> = vector
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .flat_map(str::split_whitespace)
+            .collect();
+        let mut parser = Arguments::command();
+        parser.build();
+        let (mut refused, mut commands) = (Vec::new(), 0);
+        for name in &names {
+            if !name.starts_with('-') {
+                assert!(Command::parse(name).is_ok(), "no command {name}");
+                commands += 1;
+            } else if refuse_replaced(&words(name)).is_err() {
+                refused.push(*name);
+            } else {
+                assert!(has_option(&parser, name), "no option {name}");
+            }
+        }
+        assert_eq!((names.len() - commands, commands), (55, 21));
+        assert!(refused.len() <= 8, "{refused:?}");
+        let idle = INSTEAD.iter().filter(|(name, _)| !refused.contains(name));
+        assert_eq!(
+            idle.count(),
+            0,
+            "a refusal that Keylime's help doesn't need"
+        );
+    }
+
+    fn has_option(parser: &clap::Command, name: &str) -> bool {
+        let short = SHORT.iter().find(|(short, _)| *short == name);
+        let name = short.map_or(name, |(_, long)| long);
+        parser.get_arguments().any(|argument| {
+            let long = argument.get_long_and_visible_aliases().unwrap_or_default();
+            let short = argument.get_short().map(|letter| format!("-{letter}"));
+            short.as_deref() == Some(name)
+                || long
+                    .iter()
+                    .any(|long| name.strip_prefix("--") == Some(long))
+        })
     }
 }

@@ -69,6 +69,8 @@ pub struct Settings {
     pub tpm_cert_store: PathBuf,
     /// The file of known EKs.
     pub known_eks: PathBuf,
+    /// The measured-boot policy that the word `default` stands for.
+    pub mb_policy: Option<PathBuf>,
     /// Whether an EK needs a certificate.
     pub require_ek_cert: bool,
     /// Hashes that the verifier shall accept.
@@ -140,6 +142,7 @@ impl Settings {
                 .collect(),
             tpm_cert_store: beside(&arguments.tpm_cert_store, "tpm_cert_store"),
             known_eks: beside(&arguments.known_eks, "known_eks"),
+            mb_policy: sources.path(None, "mb_refstate"),
             require_ek_cert: sources.flag("require_ek_cert")?.unwrap_or(true),
             accept_hash: sources.list("accept_tpm_hash_algs", &["sha512", "sha384", "sha256"]),
             accept_encryption: sources.list("accept_tpm_encryption_algs", &["ecc", "rsa"]),

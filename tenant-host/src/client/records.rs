@@ -8,7 +8,7 @@ use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-/// Room for an enrolment, so that V and the revocation key are written to one place in memory.
+/// Room for an enrolment but its policies, so that V and the revocation key are written to one place in memory.
 const BODY_BYTES: usize = 64 << 10;
 
 /// What the registrar keeps of a node.
@@ -80,17 +80,17 @@ pub struct Enrolment<'a> {
     pub verifier_port: String,
     /// The policy as JSON text, its mask in it.
     pub tpm_policy: String,
-    /// No runtime policy.
+    /// The runtime policy in base64; empty without one, and with one that the verifier keeps.
     pub runtime_policy: &'a str,
-    /// No runtime policy.
+    /// The name that the verifier keeps the runtime policy under; empty for none.
     pub runtime_policy_name: &'a str,
-    /// No runtime policy.
+    /// Base64 of the key that the runtime policy is signed by, PEM; empty if it isn't signed.
     pub runtime_policy_key: &'a str,
-    /// No measured-boot policy.
+    /// The measured-boot policy, JSON text; `None` without one, and with one that the verifier keeps.
     pub mb_policy: Option<&'a str>,
-    /// No measured-boot policy.
+    /// The name that the verifier keeps the measured-boot policy under; empty for none.
     pub mb_policy_name: &'a str,
-    /// No runtime policy.
+    /// Empty: keys of file signatures are in the runtime policy.
     pub ima_sign_verification_keys: &'a str,
     /// JSON text with the certificate's serial number and subject.
     pub metadata: String,
@@ -116,21 +116,23 @@ impl Enrolment<'_> {
     /// # Errors
     /// As the JSON writer; texts and numbers can always be written.
     pub fn to_body(&self) -> Result<Bytes, serde_json::Error> {
-        let mut body = Zeroizing::new(Vec::with_capacity(BODY_BYTES));
+        // In the worst case each byte of JSON text gets a backslash.
+        let policies = self.runtime_policy.len() + 2 * self.mb_policy.map_or(0, str::len);
+        let mut body = Zeroizing::new(Vec::with_capacity(BODY_BYTES + policies));
         serde_json::to_writer(&mut *body, self)?;
         Ok(Bytes::from_owner(body))
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
     use serde_json::{Value, json};
 
     use super::*;
 
-    fn enrolment() -> Enrolment<'static> {
+    pub(crate) fn enrolment() -> Enrolment<'static> {
         Enrolment {
             v: None,
             cloudagent_ip: "10.0.0.7",
@@ -174,6 +176,26 @@ mod tests {
         };
         let body: Value = serde_json::from_slice(&with_v.to_body().unwrap()).unwrap();
         assert_eq!(body["v"], "Vg==");
+        let policy = "{\"a\": \"\n\"}";
+        let with_policies = Enrolment {
+            runtime_policy: "cA==",
+            runtime_policy_name: "web",
+            runtime_policy_key: "aw==",
+            mb_policy: Some(policy),
+            mb_policy_name: "boot",
+            ..enrolment()
+        };
+        let body: Value = serde_json::from_slice(&with_policies.to_body().unwrap()).unwrap();
+        let sent = [
+            ("runtime_policy", "cA=="),
+            ("runtime_policy_name", "web"),
+            ("runtime_policy_key", "aw=="),
+            ("mb_policy", policy),
+            ("mb_policy_name", "boot"),
+        ];
+        for (field, wanted) in sent {
+            assert_eq!(body[field], wanted);
+        }
     }
 
     #[test]

@@ -9,6 +9,10 @@ use serde_json::Value;
 use verifier_host::envelope::CURRENT_VERSION;
 use verifier_host::link::{Endpoint, Limits, LinkError, Method};
 
+mod policies;
+
+pub use policies::PolicyAnswer;
+
 use super::{Caller, ClientError, Enrolment, Peer, path_of};
 use crate::delivery::VerifierView;
 
@@ -16,12 +20,12 @@ use crate::delivery::VerifierView;
 pub struct Verifier(Caller);
 
 /// What the verifier said to a new node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Enrolled {
     /// It is attested from now on.
     New,
-    /// It is there already; nothing changed.
-    Exists,
+    /// It, or a policy of that name, is there already; nothing changed. The verifier's reason.
+    Exists(String),
 }
 
 /// What the verifier said to a deletion.
@@ -142,7 +146,7 @@ impl Verifier {
             .await?;
         match answer.status {
             200 => Ok(Enrolled::New),
-            409 => Ok(Enrolled::Exists),
+            409 => Ok(Enrolled::Exists(answer.reason())),
             _ => Err(self.0.refused("take the node", &answer)),
         }
     }

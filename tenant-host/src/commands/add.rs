@@ -18,10 +18,10 @@ use zeroize::Zeroizing;
 use super::Context;
 use super::agree::{self, NodeKeys};
 use super::deliver::{self, Course};
+use super::demands::Demands;
 use super::greet::{Greeting, Place};
 use super::payload::{self, Load};
-use super::policy::Policy;
-use crate::cli::{Arguments, PayloadSource, Settings, UsageError};
+use crate::cli::{Arguments, PayloadSource, Settings};
 use crate::client::{Enrolment, RegistrarRecord};
 use crate::delivery::{Plan, VerifierView, state_name};
 use crate::error::Failure;
@@ -32,24 +32,15 @@ use crate::trust::known;
 struct Wish {
     source: PayloadSource,
     expected_ek: Option<String>,
-    policy: Policy,
     version: Option<ApiVersion>,
 }
 
 impl Wish {
     fn read(arguments: &Arguments, settings: &Settings) -> Result<Self, Failure> {
-        let version = |text: &String| {
-            ApiVersion::parse(text).ok_or_else(|| UsageError::BadVersion { text: text.clone() })
-        };
         Ok(Self {
             source: arguments.payload_source(settings.keylime_dir.join("ca"))?,
             expected_ek: arguments.expected_ek()?,
-            policy: Policy::parse(arguments.tpm_policy.as_deref().unwrap_or("{}"))?,
-            version: arguments
-                .supported_version
-                .as_ref()
-                .map(version)
-                .transpose()?,
+            version: arguments.version()?,
         })
     }
 }
@@ -60,8 +51,10 @@ pub(super) async fn add(context: &mut Context<'_>, replace: bool) -> Result<Repo
     let start = Instant::now();
     let (arguments, settings) = (context.arguments, context.settings);
     let wish = Wish::read(arguments, settings)?;
+    let demands = Demands::read(arguments, settings, context.limits).await?;
     let (uuid, record) = context.registered().await?;
     let keys = agree::check_keys(&uuid, &record, settings, wish.expected_ek.clone())?;
+    demands.check_at(&mut context.verifier, &uuid).await?;
     let nonce = agree::random_text()?;
     let place = Place::find(arguments, &uuid, &record).await?;
     let (mut greeting, load, view) = tokio::try_join!(
@@ -79,7 +72,7 @@ pub(super) async fn add(context: &mut Context<'_>, replace: bool) -> Result<Repo
     let replaces = view.is_some() && (replace || greeting.agent.last_payload_failed().await?);
     refuse_existing(&uuid, view.as_ref(), replaces)?;
     let transport = accept(context, &uuid, &keys, &greeting, &nonce)?;
-    say_first(context, &uuid, &keys, &wish.policy, &load);
+    say_first(context, &uuid, &keys, &demands, &load);
     check_size(context, &load, &greeting)?;
     let ak_text = BASE64.encode(keys.ak.marshalled());
     let version = greeting.agent.version();
@@ -95,28 +88,18 @@ pub(super) async fn add(context: &mut Context<'_>, replace: bool) -> Result<Repo
         sealed: load.sealed.as_ref(),
         transport: &transport,
         enrolment: enrolment(
-            settings,
-            &place,
-            &record,
-            &load,
-            &wish.policy,
-            &ak_text,
-            version,
+            settings, &place, &record, &load, &demands, &ak_text, version,
         ),
     };
-    let mut report = deliver::deliver(
-        course,
-        greeting.agent,
-        &mut context.verifier,
-        context.output,
-    )
-    .await?;
+    let (verifier, output) = (&mut context.verifier, context.output);
+    let mut report = deliver::deliver(course, greeting.agent, verifier, output).await?;
+    let more = [
+        ("command", json!(if replace { "update" } else { "add" })),
+        ("ek", agree::as_json(&keys)),
+        ("policies", demands.as_json()),
+    ];
     if let Some(document) = report.json.as_object_mut() {
-        document.insert(
-            "command".to_owned(),
-            json!(if replace { "update" } else { "add" }),
-        );
-        document.insert("ek".to_owned(), agree::as_json(&keys));
+        document.extend(more.map(|(name, value)| (name.to_owned(), value)));
     }
     Ok(report)
 }
@@ -177,14 +160,13 @@ fn refuse_existing(uuid: &Uuid, view: Option<&VerifierView>, replace: bool) -> R
     }
 }
 
-fn say_first(context: &Context<'_>, uuid: &Uuid, keys: &NodeKeys, policy: &Policy, load: &Load) {
+fn say_first(context: &Context<'_>, uuid: &Uuid, keys: &NodeKeys, demands: &Demands, load: &Load) {
     let lines = agree::describe(uuid, keys, context.settings);
     lines.iter().for_each(|line| context.output.say(line));
-    if policy.is_empty {
-        context
-            .output
-            .say("warning: there is no --tpm_policy, so every boot of this node passes");
-    }
+    let warnings = demands.warnings();
+    warnings
+        .iter()
+        .for_each(|warning| context.output.say(warning));
     if let Some(directory) = load.new_ca.as_deref().map(Path::display) {
         let text = format!(
             "made a certificate authority in {directory}; keep its ca-private.pem to yourself"
@@ -198,7 +180,7 @@ fn enrolment<'a>(
     place: &'a Place,
     record: &'a RegistrarRecord,
     load: &'a Load,
-    policy: &Policy,
+    demands: &'a Demands,
     ak_text: &'a str,
     version: ApiVersion,
 ) -> Enrolment<'a> {
@@ -211,12 +193,12 @@ fn enrolment<'a>(
         cloudagent_port: place.agent.port,
         verifier_ip: &settings.verifier.host,
         verifier_port: settings.verifier.port.to_string(),
-        tpm_policy: policy.text.clone(),
-        runtime_policy: "",
-        runtime_policy_name: "",
-        runtime_policy_key: "",
-        mb_policy: None,
-        mb_policy_name: "",
+        tpm_policy: demands.pcrs.text.clone(),
+        runtime_policy: &demands.runtime_text,
+        runtime_policy_name: demands.runtime_name(),
+        runtime_policy_key: &demands.runtime_key,
+        mb_policy: demands.boot_text(),
+        mb_policy_name: demands.boot_name(),
         ima_sign_verification_keys: "",
         metadata: load.metadata.clone(),
         revocation_key: &load.revocation_key,

@@ -12,6 +12,7 @@ use super::manage;
 use crate::client::{Agent, ClientError, Enrolled, Enrolment, Verifier};
 use crate::delivery::{Delivery, Event, Plan, Script, Step, Verdict};
 use crate::error::{Exit, Failure};
+use crate::policy::PolicyKind;
 use crate::report::{Output, Report};
 use crate::seal::Sealed;
 
@@ -134,10 +135,7 @@ async fn send_half(course: &Course<'_>, agent: &mut Agent) -> Result<Event, Fail
 async fn enrol(course: &Course<'_>, verifier: &mut Verifier) -> Result<Event, Failure> {
     match verifier.enrol(course.uuid, &course.enrolment).await {
         Ok(Enrolled::New) => Ok(Event::Enrolled),
-        Ok(Enrolled::Exists) => Err(Failure::Exists {
-            uuid: course.uuid.to_string(),
-            state: "added by somebody else meanwhile".to_owned(),
-        }),
+        Ok(Enrolled::Exists(reason)) => Err(exists(course, reason)),
         Err(error) => {
             if matches!(error, ClientError::Link { .. }) {
                 // The first error says what is wrong; this one would say it again.
@@ -146,6 +144,19 @@ async fn enrol(course: &Course<'_>, verifier: &mut Verifier) -> Result<Event, Fa
             Err(error.into())
         }
     }
+}
+
+/// With policies, the verifier's reason alone says whether it has the node or one of them.
+fn exists(course: &Course<'_>, reason: String) -> Failure {
+    let uuid = course.uuid.to_string();
+    let enrolment = &course.enrolment;
+    let runtime =
+        !(enrolment.runtime_policy.is_empty() && enrolment.runtime_policy_name.is_empty());
+    if runtime || enrolment.mb_policy.is_some() || !enrolment.mb_policy_name.is_empty() {
+        return Failure::EnrolConflict { uuid, reason };
+    }
+    let state = "added by somebody else meanwhile".to_owned();
+    Failure::Exists { uuid, state }
 }
 
 async fn ask_proof(course: &Course<'_>, agent: &mut Agent) -> Result<Event, Failure> {
@@ -172,7 +183,8 @@ fn report(course: &Course<'_>, delivery: &Delivery, digest: &str) -> Report {
     let (exit, result, mut text) = in_words(uuid, delivery);
     match delivery.withdrawn() {
         Some(Ok(())) => {
-            text.push_str(" The verifier's record was taken back: the next add starts anew.")
+            text.push_str(" The verifier's record was taken back: the next add starts anew.");
+            text.push_str(&kept_policies(&course.enrolment));
         }
         Some(Err(reason)) => {
             text.push_str(&format!(" The verifier's record could not be taken back ({reason}): `-c delete -u {uuid}` does it."));
@@ -278,6 +290,26 @@ fn in_words(uuid: &str, delivery: &Delivery) -> (Exit, &'static str, String) {
     (exit, word, format!("{uuid} {text}"))
 }
 
+/// Says of policies that came under names of their own that they stay: others may be attested by them by now.
+fn kept_policies(enrolment: &Enrolment<'_>) -> String {
+    let runtime = (!enrolment.runtime_policy.is_empty())
+        .then_some((PolicyKind::Runtime, enrolment.runtime_policy_name));
+    let boot = enrolment
+        .mb_policy
+        .map(|_| (PolicyKind::MeasuredBoot, enrolment.mb_policy_name));
+    let named = runtime.into_iter().chain(boot);
+    let told = named
+        .filter(|(_, name)| !name.is_empty())
+        .map(|(kind, name)| {
+            format!(
+                " The {} {name} stays there: the next add gives {}-name {name} alone.",
+                kind.noun(),
+                kind.option()
+            )
+        });
+    told.collect()
+}
+
 fn script_failure(script: &Script) -> String {
     let mut text = format!("has the payload, but its script failed: {}.", ended(script));
     let tail = script.output_tail.as_deref().map(str::trim_end);
@@ -289,4 +321,34 @@ fn script_failure(script: &Script) -> String {
 
 fn ended(script: &Script) -> String {
     format!("{} after {} ms", script.end, script.duration_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::enrolment;
+
+    #[test]
+    fn policies_under_their_own_names_stay() {
+        let stays = " The runtime policy web stays there: the next add gives --runtime-policy-name web alone.";
+        let boot = " The measured-boot policy boot stays there: the next add gives --mb-policy-name boot alone.";
+        let both = format!("{stays}{boot}");
+        let rows = [
+            ("none", "", "", None, "", ""),
+            ("nameless", "cA==", "", Some("{}"), "", ""),
+            ("kept before", "", "web", None, "boot", ""),
+            ("runtime", "cA==", "web", None, "boot", stays),
+            ("both", "cA==", "web", Some("{}"), "boot", &both),
+        ];
+        for (name, runtime_policy, runtime_policy_name, mb_policy, mb_policy_name, wanted) in rows {
+            let enrolment = Enrolment {
+                runtime_policy,
+                runtime_policy_name,
+                mb_policy,
+                mb_policy_name,
+                ..enrolment()
+            };
+            assert_eq!(kept_policies(&enrolment), wanted, "{name}");
+        }
+    }
 }

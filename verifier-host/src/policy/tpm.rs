@@ -9,9 +9,10 @@ use std::fmt;
 
 use agent_core::wire::quote::{Digest, PCR_COUNT, PcrMask};
 use agent_core::wire::text::Hex;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use thiserror::Error;
+
+use super::{Pairs, from_hex};
 
 /// What a `tpm_policy` text can be refused for.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -91,9 +92,10 @@ impl TpmPolicy {
     /// # Errors
     /// A text that isn't such an object, or a PCR in it that can't be judged.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
-        let pairs: Pairs = serde_json::from_str(text).map_err(|error| PolicyError::Json {
-            reason: error.to_string(),
-        })?;
+        let pairs: Pairs<Value> =
+            serde_json::from_str(text).map_err(|error| PolicyError::Json {
+                reason: error.to_string(),
+            })?;
         let mut policy = Self::default();
         let mut masked = false;
         for (name, value) in pairs.0 {
@@ -128,6 +130,18 @@ impl TpmPolicy {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.wanted.is_empty()
+    }
+
+    /// Refuses a policy that names one of these PCRs, because something else decides about them.
+    ///
+    /// # Errors
+    /// [`PolicyError::Reserved`] with the lowest of them.
+    pub fn refuse(&self, reserved: PcrMask, owner: &'static str) -> Result<(), PolicyError> {
+        let mut named = self.wanted.iter().map(|(pcr, _)| *pcr);
+        match named.find(|pcr| reserved.contains(*pcr)) {
+            Some(pcr) => Err(PolicyError::Reserved { pcr, owner }),
+            None => Ok(()),
+        }
     }
 
     /// Compares verified PCR values with the policy.
@@ -170,31 +184,6 @@ impl fmt::Display for PcrMismatch {
     }
 }
 
-/// The pairs of a JSON object as they stand: a name that comes twice is seen, not overwritten.
-struct Pairs(Vec<(String, Value)>);
-
-impl<'de> Deserialize<'de> for Pairs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Pairs;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of PCR numbers and digests")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(Pairs(pairs))
-            }
-        }
-        deserializer.deserialize_map(Reader)
-    }
-}
-
 fn pcr_number(name: String) -> Result<u8, PolicyError> {
     let number = name.parse::<u8>().ok().filter(|number| {
         let canonical = number.to_string() == name;
@@ -232,29 +221,12 @@ fn digest(pcr: u8, value: &Value) -> Result<Digest, PolicyError> {
             .take(2 * Digest::new().capacity() + 2)
             .collect(),
     };
-    let mut digest = Digest::new();
-    for pair in text.as_bytes().chunks(2) {
-        let byte = match pair {
-            [high, low] => nibble(*high)
-                .zip(nibble(*low))
-                .map(|(high, low)| high << 4 | low),
-            _ => None,
-        };
-        digest
-            .push(byte.ok_or_else(refused)?)
-            .map_err(|_| refused())?;
-    }
+    let digest = from_hex(&text).ok_or_else(refused)?;
     if DIGEST_BYTES.contains(&digest.len()) {
         Ok(digest)
     } else {
         Err(refused())
     }
-}
-
-fn nibble(letter: u8) -> Option<u8> {
-    char::from(letter)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
 }
 
 fn mask(value: &Value) -> Result<PcrMask, PolicyError> {
@@ -329,6 +301,13 @@ mod tests {
         ] {
             assert_eq!(parse(text), expected, "{text}");
         }
+        let boot = TpmPolicy::parse(&format!(r#"{{"23": "{ZEROS}", "9": "{ZEROS}"}}"#)).unwrap();
+        let reserved = PolicyError::Reserved {
+            pcr: 9,
+            owner: "boot",
+        };
+        assert_eq!(boot.refuse(PcrMask::EMPTY.with(9), "boot"), Err(reserved));
+        assert_eq!(boot.refuse(PcrMask::EMPTY.with(8), "boot"), Ok(()));
         for reserved in [10, 16] {
             let error = parse(&format!(r#"{{"{reserved}": "Z"}}"#)).unwrap_err();
             assert!(matches!(error, PolicyError::Reserved { pcr, .. } if pcr == reserved));
