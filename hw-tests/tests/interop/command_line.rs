@@ -53,7 +53,7 @@ fn knows_flag(ours: &Tenant<'_>, flag: &str) -> Result<bool> {
             return Err(format!("{flag}: {}", told.text).into());
         }
     }
-    Ok(!told.text.contains("this version"))
+    Ok(!told.text.contains(&format!("{flag} isn't taken: ")))
 }
 
 /// Words of a help text that begin with a dash, usage and explanations left out.
