@@ -74,6 +74,10 @@ impl Peer {
     }
 }
 
+/// What to do about a server that is called by another name than its certificate has.
+const OTHER_NAME: &str = "Call it by one of those names, or give it a certificate for this one: Keylime's verifier makes its own with \
+    cert_subject_alternative_names of verifier.conf";
+
 /// Why a peer didn't do what it was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -117,6 +121,7 @@ pub enum ClientError {
 impl ClientError {
     pub(crate) fn link(peer: Peer, source: LinkError) -> Self {
         let hint = match &source {
+            name if name.is_other_name() => OTHER_NAME,
             LinkError::WrongCertificate { .. } => peer.whom_to_trust(),
             LinkError::ClientCertificate { .. } => {
                 "client-cert.crt in --tls-dir must be under the CA that it trusts"

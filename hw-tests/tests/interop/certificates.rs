@@ -46,6 +46,24 @@ fn our_certificates_serve_keylimes_programs() {
     });
 }
 
+/// Keylime's certificate has the addresses that its verifier was told of. At another one our tenant doesn't believe it, and
+/// says what Keylime's option for it is.
+#[test]
+fn a_server_at_another_address_is_refused() {
+    story(|site| {
+        let only_its_own = [("verifier", "cert_subject_alternative_names", "")];
+        let (registrar, verifier) = (Maker::Keyhalf, Maker::Keylime);
+        let operator = Operator::start_with(site, registrar, verifier, &only_its_own)?;
+        let _manufacturer = Swtpm::fresh(site)?;
+        let tenant = operator.tenant(Maker::Keyhalf)?;
+        tenant.does(&["-c", "cvlist"])?;
+        tenant
+            .fails(&["-c", "reglist"])?
+            .says(&["not valid for name", "cert_subject_alternative_names"])?;
+        Ok(())
+    });
+}
+
 /// Keylime's `keylime_ca` makes a CA, and our tenant takes it for its own as far as that has the key: it doesn't, so it
 /// says so and leaves every file as it was.
 #[test]

@@ -101,6 +101,23 @@ pub enum LinkError {
     },
 }
 
+impl LinkError {
+    /// Whether the peer's certificate is trusted, but for other names than the one that was called.
+    #[must_use]
+    pub const fn is_other_name(&self) -> bool {
+        use rustls::CertificateError::{NotValidForName, NotValidForNameContext};
+        matches!(
+            self,
+            Self::WrongCertificate {
+                source: rustls::Error::InvalidCertificate(
+                    NotValidForName | NotValidForNameContext { .. }
+                ),
+                ..
+            }
+        )
+    }
+}
+
 /// An error with its sources, which hyper leaves out of its own text.
 struct Chain<'a>(&'a hyper::Error);
 
