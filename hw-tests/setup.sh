@@ -8,6 +8,8 @@ cd "$root"
 
 # What the programs link to, what the scenarios run, and what compiles C for ring and SQLite.
 packages=(gcc libc6-dev pkg-config libtss2-dev swtpm swtpm-tools tpm2-tools iproute2 procps openssl)
+# What the static agents are built with and, for Arm, run by.
+static_packages=(musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static)
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$*"; exit 2; }
@@ -69,6 +71,21 @@ use_namespaces() {
     host=${host^^}
     export "CARGO_TARGET_${host//-/_}_RUNNER=$root/hw-tests/namespace"
     "$root/hw-tests/namespace" true
+}
+
+# The agent as one static file without a C library, beside the other programs: $1 is x86_64 or aarch64. Fails where the
+# toolchain hasn't the target and rustup can't bring it.
+build_static_agent() {
+    local target=$1-unknown-linux-musl
+    if [ ! -d "$(rustc --print target-libdir --target "$target")" ]; then
+        rustup target add "$target" >&2 || return 1
+    fi
+    # ring has C and assembly in it.
+    CC_x86_64_unknown_linux_musl=musl-gcc CC_aarch64_unknown_linux_musl=aarch64-linux-gnu-gcc \
+        CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld \
+        cargo build --profile tiny -p agent-linux --no-default-features --features raw --target "$target" --locked ||
+        die "the static agent for $1 can't be built"
+    cp "$(target_dir)/$target/tiny/keyhalf-agent" "$(target_dir)/debug/keyhalf-agent-static-$1"
 }
 
 target_dir() { printf '%s\n' "${CARGO_TARGET_DIR:-$root/target}"; }

@@ -3,12 +3,12 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::Result;
-use crate::machine::{KEYLIME, Machine};
+use crate::machine::{KEYLIME, Machine, PROGRAMS};
 use crate::process::{LIMIT, Log, Program};
 use crate::servers::Servers;
 use crate::site::{Site, fresh_address};
@@ -24,17 +24,50 @@ pub struct Node<'site> {
     machine: Machine,
     address: Ipv4Addr,
     tpm: Swtpm,
-    program: &'static str,
+    build: Build,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     running: Option<Program>,
 }
 
-/// keyhalf's agent.
-const AGENT: &str = "keyhalf-agent";
+/// A build of keyhalf's agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Build {
+    /// As everyone gets it.
+    Usual,
+    /// It can also do without TLS, where it is told to: `./hw-tests/test interop` builds it.
+    PlainHttp,
+    /// One static file without a C library.
+    Static,
+    /// The same for 64-bit Arm, which QEMU's user mode runs.
+    StaticArm,
+}
 
-/// The agent that can also do without TLS, where it is told to: `./hw-tests/test interop` builds it.
-const PLAIN_AGENT: &str = "keyhalf-agent-plain-http";
+impl Build {
+    /// Its program's name.
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Usual => "keyhalf-agent",
+            Self::PlainHttp => "keyhalf-agent-plain-http",
+            Self::Static => "keyhalf-agent-static-x86_64",
+            Self::StaticArm => "keyhalf-agent-static-aarch64",
+        }
+    }
+
+    fn command(self, machine: &Machine) -> Command {
+        match self {
+            Self::StaticArm => {
+                let mut command = machine.command(EMULATOR);
+                command.arg(Path::new(PROGRAMS).join(self.program()));
+                command
+            }
+            _ => machine.command(self.program()),
+        }
+    }
+}
+
+/// Runs programs of 64-bit Arm.
+const EMULATOR: &str = "qemu-aarch64-static";
 
 impl<'site> Node<'site> {
     /// A node that has registered and listens.
@@ -106,7 +139,7 @@ impl<'site> Node<'site> {
             machine,
             address,
             tpm,
-            program: AGENT,
+            build: Build::Usual,
             arguments: arguments.iter().map(|&word| word.to_owned()).collect(),
             environment: Vec::new(),
             running: None,
@@ -119,9 +152,9 @@ impl<'site> Node<'site> {
         self.environment.push(told);
     }
 
-    /// Its agent is the one that can do without TLS.
-    pub fn use_plain_http_agent(&mut self) {
-        self.program = PLAIN_AGENT;
+    /// Its agent is this build.
+    pub fn use_build(&mut self, build: Build) {
+        self.build = build;
     }
 
     /// Starts the agent and waits until it listens.
@@ -138,12 +171,13 @@ impl<'site> Node<'site> {
     /// # Errors
     /// It can't be started.
     pub fn launch(&mut self) -> Result<&Program> {
-        let mut command = self.machine.command(self.program);
+        let mut command = self.build.command(&self.machine);
         command.args(&self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        Ok(self
-            .running
-            .insert(Program::start(command, self.site.log(self.program))?))
+        Ok(self.running.insert(Program::start(
+            command,
+            self.site.log(self.build.program()),
+        )?))
     }
 
     /// Waits for the registrar's consent, and returns the node's uuid.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hw_tests::keylime::Keylime;
 use hw_tests::machine::Machine;
-use hw_tests::node::Node;
+use hw_tests::node::{Build, Node};
 use hw_tests::site::story;
 use hw_tests::swtpm::Swtpm;
 use hw_tests::tenant::Tenant;
@@ -50,7 +50,7 @@ fn plain_http_where_both_sides_were_told_so() {
         let settings = [("verifier", "enable_agent_mtls", "False")];
         let keylime = Keylime::start_with(site, &settings)?;
         let mut node = Node::install(&keylime, Swtpm::fresh(site)?, &RSASSA)?;
-        node.use_plain_http_agent();
+        node.use_build(Build::PlainHttp);
         node.tell("KEYLIME_AGENT_ENABLE_AGENT_MTLS", "false");
         node.tell("KEYLIME_AGENT_ENABLE_INSECURE_PAYLOAD", "true");
         node.start_agent()?;

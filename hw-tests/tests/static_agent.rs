@@ -1,0 +1,123 @@
+//! The agent as one static file without a C library: what an initramfs carries. `./hw-tests/test` builds it first.
+
+use std::fs;
+
+use hw_tests::Result;
+use hw_tests::day::untouched_23;
+use hw_tests::node::{Build, Node};
+use hw_tests::payload::{self, SECRET};
+use hw_tests::process::{LIMIT, until};
+use hw_tests::servers::Verifier;
+use hw_tests::site::{self, story};
+use hw_tests::swtpm::Swtpm;
+use hw_tests::tenant::Tenant;
+
+/// The most that the file for x86_64 may have.
+const MAX_BYTES: u64 = 1_600_000;
+
+/// The most that it may hold in memory when nothing is to do.
+const MAX_IDLE_KIB: u64 = 4096;
+
+#[test]
+fn static_agent_is_one_small_file() -> Result {
+    let file = site::programs()?.join(Build::Static.program());
+    let bytes = fs::read(&file)?;
+    let size = u64::try_from(bytes.len())?;
+    assert!(size <= MAX_BYTES, "{size} bytes, {MAX_BYTES} at most");
+    assert!(!asks_for_an_interpreter(&bytes)?, "it isn't static");
+    // The same question finds the dynamic linker where there is one: an answer that is always no would prove nothing.
+    let usual = fs::read(site::programs()?.join(Build::Usual.program()))?;
+    assert!(asks_for_an_interpreter(&usual)?);
+    Ok(())
+}
+
+#[test]
+fn static_agent_holds_little_memory() {
+    story(|site| {
+        let verifier = Verifier::start(site)?;
+        let node = boot(&verifier, Build::Static)?;
+        let status = fs::read_to_string(format!("/proc/{}/status", node.program()?.pid()))?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let resident = resident.ok_or("no VmRSS")?.trim().trim_end_matches(" kB");
+        let resident: u64 = resident.parse()?;
+        assert!(resident <= MAX_IDLE_KIB, "{resident} KiB");
+        Ok(())
+    });
+}
+
+#[test]
+fn static_agent_runs_the_documented_example() {
+    documented_example(Build::Static);
+}
+
+#[test]
+fn static_agent_for_arm_runs_the_documented_example() {
+    documented_example(Build::StaticArm);
+}
+
+/// The same TPM gives the same node, whichever of the back-ends asks it.
+#[test]
+fn static_agent_is_the_same_node() {
+    story(|site| {
+        let verifier = Verifier::start(site)?;
+        let mut node = Node::boot(&verifier, Swtpm::fresh(site)?)?;
+        let usual = node.uuid()?;
+        let record = |uuid: &str| verifier.registrar_client()?.get(&format!("/v2.6/agents/{uuid}"))?.results();
+        let before = record(&usual)?;
+        node.stop_agent()?;
+        node.use_build(Build::Static);
+        node.start_agent()?;
+        assert_eq!(node.wait_until_registered()?, usual);
+        let after = record(&usual)?;
+        for field in ["ek_tpm", "aik_tpm", "ekcert", "mtls_cert"] {
+            assert_eq!(after[field], before[field], "{field}");
+        }
+        Ok(())
+    });
+}
+
+fn documented_example(build: Build) {
+    story(|site| {
+        let verifier = Verifier::start(site)?;
+        let node = boot(&verifier, build)?;
+        let tenant = Tenant::beside(&verifier)?;
+        payload::documented_with_action(&tenant.work().join("payload"))?;
+        let (ip, policy) = (node.ip(), untouched_23());
+        tenant.does(&["-t", &ip, "--cert", "myca", "--include", "payload", "--tpm_policy", &policy])?;
+        let secret = node.machine().root().join(".ssh/payload_id_rsa");
+        assert_eq!(fs::read_to_string(&secret)?, SECRET);
+        node.tpm().extend(23, 1)?;
+        until(LIMIT, "the action's work", || (!secret.exists()).then_some(()))
+    });
+}
+
+fn boot<'site>(verifier: &Verifier<'site>, build: Build) -> Result<Node<'site>> {
+    use hw_tests::servers::Servers as _;
+    let mut node = Node::install(verifier, Swtpm::fresh(verifier.site())?, &[])?;
+    node.use_build(build);
+    node.start_agent()?;
+    node.wait_until_registered()?;
+    Ok(node)
+}
+
+/// Whether a program names a dynamic linker: a program header of the type `PT_INTERP`.
+///
+/// Source: elf(5), for 64 bits and little-endian.
+fn asks_for_an_interpreter(elf: &[u8]) -> Result<bool> {
+    const PT_INTERP: u32 = 3;
+    let number = |at: usize, size: usize| -> Result<usize> {
+        let bytes = elf.get(at..at + size).ok_or("cut short")?;
+        let value = bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
+        Ok(usize::try_from(value)?)
+    };
+    if !elf.starts_with(b"\x7fELF\x02\x01") {
+        return Err("no 64-bit ELF file".into());
+    }
+    let (table, entry_bytes, entries) = (number(0x20, 8)?, number(0x36, 2)?, number(0x38, 2)?);
+    for entry in 0..entries {
+        if number(table + entry * entry_bytes, 4)? == usize::try_from(PT_INTERP)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
