@@ -1,4 +1,4 @@
-//! What `bare/` proves of agent-core: it needs neither std nor an allocator, and doesn't panic.
+//! What `bare/` proves of agent-core: it needs neither std nor an allocator, doesn't panic, and is content with little stack.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on should stop")]
 
 mod disassembly;
@@ -6,4 +6,5 @@ mod features;
 mod links;
 mod panics;
 mod program;
+mod stack;
 mod targets;
