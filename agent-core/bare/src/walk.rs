@@ -2,15 +2,16 @@
 
 mod files;
 
-use agent_core::agent::{Peer, ScriptEnd, ScriptReport};
+use agent_core::agent::{Clipped, Peer, Plan, ScriptEnd, ScriptReport};
 use agent_core::drive::{Call, Shell, call};
 use agent_core::http::emit::Verb;
 use agent_core::http::head::RequestHead;
 use agent_core::payload::seal::{NONCE_BYTES, open_single, seal_single};
-use agent_core::payload::zip::{Limits, is_archive, unpack};
+use agent_core::payload::zip::{Limits, UnpackError, is_archive, unpack};
 use agent_core::revocation::tells_of_silence;
+use agent_core::secret::Secret;
 use agent_core::tpm::Tpm;
-use agent_core::wire::quote::{HashAlg, QuoteText};
+use agent_core::wire::quote::{HashAlg, QuoteText, SignAlg};
 use agent_core::wire::register::{Activation, CredentialBlob, Registration, version_from_answer};
 use agent_core::wire::route::{ApiVersion, ApiVersions};
 use agent_core::wire::text::{Hex, Uuid};
@@ -74,6 +75,7 @@ pub const STEPS: &[Step] = &[
         (world.answered("hmac") == Some(want.as_str())).then_some(())
     }),
     step("unpack", unpack_opened),
+    step("unpack, another name beside the content", unpack_renamed),
     step("serve_one: GET payload/outcome", |world| {
         world.get("/v2.6/payload/outcome", 200)?;
         (world.answered("stage") == Some("finished")).then_some(())
@@ -98,13 +100,16 @@ pub const STEPS: &[Step] = &[
     step("call", call_registrar),
     step("CredentialBlob::from_answer", take_credential),
     step("version_from_answer", choose_version),
+    step("names, texts, secrets", small_things),
 ];
 
 fn read_quote(world: &mut World<'_>) -> Option<()> {
     let quote = QuoteText::parse(text_of(&world.got, "quote")?, &mut world.quote).ok()?;
     let is_right = quote.attest.extra_data == b"abc"
         && quote.dump.digest(HashAlg::Sha256) == quote.attest.pcr_digest
-        && quote.signature.hash() == HashAlg::Sha256;
+        && (quote.dump.bank(), quote.dump.values().len()) == (HashAlg::Sha256, 24)
+        && quote.dump.value(16).is_some_and(|value| value.len() == 32)
+        && (quote.signature.scheme(), quote.signature.hash()) == (SignAlg::Ecdsa, HashAlg::Sha256);
     is_right.then_some(())
 }
 
@@ -175,13 +180,29 @@ fn unpack_opened(world: &mut World<'_>) -> Option<()> {
     (files.are_all() && (summary.files, summary.directories) == (2, 1)).then_some(())
 }
 
+fn unpack_renamed(world: &mut World<'_>) -> Option<()> {
+    let mut archive = heapless::Vec::<u8, 1024>::from_slice(files::ARCHIVE).ok()?;
+    *archive.get_mut(LOCAL_HEADER_BYTES)? ^= 1;
+    let mut files = Files::default();
+    let limits = Limits::default();
+    let error = unpack(&archive, &limits, &mut world.inflater, &mut files).err()?;
+    put(&mut world.body, &error)?;
+    match error {
+        UnpackError::Entry { fault, .. } => (!fault.is_content()).then_some(()),
+        _ => None,
+    }
+}
+
+/// An entry's name follows it.
+const LOCAL_HEADER_BYTES: usize = 30;
+
 fn plan(world: &mut World<'_>) -> Option<()> {
     let head = b"POST /v2.6/keys/ukey HTTP/1.1\r\nContent-Length: 100\r\n\r\n";
     let (head, _) = RequestHead::parse(head).ok()??;
     world
         .node
         .with_agent(|agent, _| match agent.plan(&head, Peer::Tenant) {
-            agent_core::agent::Plan::UKey(lease) => {
+            Plan::UKey(lease) => {
                 agent.give_up(lease);
                 Some(())
             }
@@ -248,4 +269,16 @@ fn choose_version(_: &mut World<'_>) -> Option<()> {
         br#"{"results":{"current_version":"3.0","supported_versions":["2.1","2.3","3.0"]}}"#;
     let version = version_from_answer(answer, ApiVersions::all()).ok()?;
     (version == ApiVersion::parse("2.3")).then_some(())
+}
+
+fn small_things(world: &mut World<'_>) -> Option<()> {
+    put(&mut world.body, Clipped::<4>::tail("a long text"))?;
+    let secret = Secret::copy_of(&[1; 16]);
+    let is_right = world.body == "text"
+        && HashAlg::from_name("sha256") == Some(HashAlg::Sha256)
+        && SignAlg::from_name("ecdsa") == Some(SignAlg::Ecdsa)
+        && !secret.same_as(&[2; 16])
+        && !world.buffers.has_input()
+        && world.node.warnings.get() > 0;
+    is_right.then_some(())
 }

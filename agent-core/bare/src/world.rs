@@ -116,8 +116,8 @@ pub struct Node<'m> {
     parts: RefCell<(Agent<&'m mut [u8]>, FakeTpm)>,
     memory: Cell<&'m mut [u8]>,
     opened: Cell<Option<OpenedPayload<&'m mut [u8]>>>,
-    /// Notes that were taken, and notices that were acted on.
-    pub notes: Cell<usize>,
+    /// Notes that an operator should see, and notices that were acted on.
+    pub warnings: Cell<usize>,
     pub notices: Cell<usize>,
 }
 
@@ -136,7 +136,7 @@ impl<'m> Node<'m> {
             parts: RefCell::new((Agent::new(config), FakeTpm::new(1))),
             memory: Cell::new(memory),
             opened: Cell::new(None),
-            notes: Cell::new(0),
+            warnings: Cell::new(0),
             notices: Cell::new(0),
         })
     }
@@ -171,8 +171,11 @@ impl<'m> Shell for Node<'m> {
         self.opened.set(Some(opened));
     }
 
-    fn note(&self, _: &Note) {
-        self.notes.set(self.notes.get().saturating_add(1));
+    fn note(&self, note: &Note) {
+        let mut line = heapless::String::<256>::new();
+        if note.is_warning() && put(&mut line, note).is_some() {
+            self.warnings.set(self.warnings.get().saturating_add(1));
+        }
     }
 }
 

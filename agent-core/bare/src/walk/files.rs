@@ -1,5 +1,7 @@
 //! The payload's archive, and a sink that takes nothing but its content.
 
+use core::fmt;
+
 use agent_core::payload::sink::Sink;
 
 /// A stored file, a directory, a deflated file, as Info-ZIP wrote them.
@@ -45,6 +47,12 @@ pub struct Files {
 /// It isn't what comes next.
 #[derive(Debug)]
 pub struct Unexpected;
+
+impl fmt::Display for Unexpected {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("it isn't what comes next")
+    }
+}
 
 impl Files {
     /// Whether everything has come.
