@@ -30,6 +30,7 @@ use crate::wire::text::{Hex, Nonce, Uuid};
 use delivery::{Delivery, Stage};
 use keyring::{Fit, Keyring};
 use notices::Notices;
+use quoting::Quoted;
 
 pub use answer::{Refusal, refuse};
 pub use delivery::{Clipped, DeliveryNumber, OUTPUT_TAIL_BYTES, ScriptEnd, ScriptReport};
@@ -255,8 +256,9 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
         notes: &mut Notes,
         out: &mut StringView,
     ) -> Result<Status, Refusal> {
-        let quoted = quoting::quote(tpm, self.config.bank, asked.nonce, asked.mask);
-        let quoted = quoted.map_err(|failure| {
+        let bank = self.config.bank;
+        let mut quoted = Quoted::empty(bank);
+        quoting::quote(tpm, bank, asked.nonce, asked.mask, &mut quoted).map_err(|failure| {
             put(notes, Note::NoQuote(Clipped::head(failure)));
             Refusal::NoQuote
         })?;
@@ -267,7 +269,7 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
                 dump: &quoted.dump,
             };
             results.text("quote", text)?;
-            results.text("hash_alg", self.config.bank.name())?;
+            results.text("hash_alg", bank.name())?;
             results.text("enc_alg", encryption_name(asked.version))?;
             results.text("sign_alg", self.config.scheme.name())?;
             match asked.key {

@@ -232,7 +232,9 @@ struct Incoming {
     expects_continue: bool,
 }
 
+/// Its functions are never inlined: their forms are off the stack when the agent's work begins.
 impl Incoming {
+    #[inline(never)]
     fn vkey<V, C: Read + Write>(
         &mut self,
         io: &mut C,
@@ -243,6 +245,7 @@ impl Incoming {
         Ok(Collected::new(end, || form.finish().map(Request::VKey)))
     }
 
+    #[inline(never)]
     fn notice<'b, V, C: Read + Write>(
         &mut self,
         io: &mut C,
@@ -254,6 +257,7 @@ impl Incoming {
         Ok(Collected::new(end, || form.finish().map(Request::Notice)))
     }
 
+    #[inline(never)]
     fn ukey<S: Shell, C: Read + Write>(
         &mut self,
         io: &mut C,

@@ -195,10 +195,11 @@ impl Fields for NoticeFields<'_> {
     fn text(&mut self, piece: &[u8]) -> Result<(), FormError> {
         match self.current {
             Some(MESSAGE) => {
-                let end = self.length.saturating_add(piece.len());
-                let room = self.message.get_mut(self.length..end);
-                room.ok_or(FormError::TooLong { name: MESSAGE })?
-                    .copy_from_slice(piece);
+                let too_long = FormError::TooLong { name: MESSAGE };
+                // Checked, so that the compiler sees that both slices are of one length.
+                let end = self.length.checked_add(piece.len()).ok_or(too_long)?;
+                let room = self.message.get_mut(self.length..end).ok_or(too_long)?;
+                room.copy_from_slice(piece);
                 self.length = end;
                 Ok(())
             }

@@ -12,10 +12,25 @@ pub const KEY_PCR: u8 = 16;
 /// How often a quote is tried: a PCR that moves between quote and read (IMA's 10) makes another try necessary.
 const TRIES: u32 = 5;
 
-/// A quote and its values.
+/// A quote and its values, in memory that is lent: together they are too large to be handed around.
 pub(super) struct Quoted {
     pub(super) quote: SignedQuote,
     pub(super) dump: PcrDump,
+}
+
+impl Quoted {
+    /// Room for a quote of this bank.
+    pub(super) fn empty(bank: HashAlg) -> Self {
+        Self {
+            quote: SignedQuote::default(),
+            dump: PcrDump::empty(bank),
+        }
+    }
+
+    fn is_consistent(&self, bank: HashAlg) -> Result<bool, AttestError> {
+        let attest = Attest::parse(&self.quote.attest)?;
+        Ok(self.dump.pcrs() == attest.pcrs && self.dump.digest(bank) == attest.pcr_digest)
+    }
 }
 
 /// Why there is no quote just now.
@@ -42,7 +57,8 @@ impl<E: fmt::Display> fmt::Display for QuoteFailure<E> {
     }
 }
 
-/// Quotes the PCRs and [`KEY_PCR`], which is set to stand for the transport key.
+/// Quotes the PCRs and [`KEY_PCR`], which is set to stand for the transport key, into `quoted`. On `Err` that holds nothing
+/// of use.
 ///
 /// # Cost
 /// Up to five times reset, extend, quote and read.
@@ -51,22 +67,49 @@ pub(super) fn quote<T: Tpm>(
     bank: HashAlg,
     nonce: &Nonce,
     mask: PcrMask,
-) -> Result<Quoted, QuoteFailure<T::Error>> {
+    quoted: &mut Quoted,
+) -> Result<(), QuoteFailure<T::Error>> {
     let mask = mask.with(KEY_PCR);
-    let key_digest = bank.digest([tpm.identity().transport_pem.as_bytes()]);
     for _ in 0..TRIES {
-        tpm.pcr_reset(KEY_PCR).map_err(QuoteFailure::Tpm)?;
-        tpm.pcr_extend(KEY_PCR, bank, &key_digest)
-            .map_err(QuoteFailure::Tpm)?;
-        let quote = tpm
-            .quote(nonce.as_str().as_bytes(), bank, mask)
-            .map_err(QuoteFailure::Tpm)?;
-        let values = tpm.pcr_read(bank, mask).map_err(QuoteFailure::Tpm)?;
-        let dump = PcrDump::new(bank, values).map_err(QuoteFailure::Dump)?;
-        let attest = Attest::parse(&quote.attest).map_err(QuoteFailure::Attest)?;
-        if dump.pcrs() == attest.pcrs && dump.digest(bank) == attest.pcr_digest {
-            return Ok(Quoted { quote, dump });
+        bind_key(tpm, bank).map_err(QuoteFailure::Tpm)?;
+        sign(tpm, bank, nonce, mask, &mut quoted.quote).map_err(QuoteFailure::Tpm)?;
+        read(tpm, bank, mask, &mut quoted.dump)?;
+        if quoted.is_consistent(bank).map_err(QuoteFailure::Attest)? {
+            return Ok(());
         }
     }
     Err(QuoteFailure::Moving)
+}
+
+// What follows is never inlined: each of them holds large values for a moment, and the stack shall hold one at a time.
+
+#[inline(never)]
+fn bind_key<T: Tpm>(tpm: &mut T, bank: HashAlg) -> Result<(), T::Error> {
+    let key_digest = bank.digest([tpm.identity().transport_pem.as_bytes()]);
+    tpm.pcr_reset(KEY_PCR)?;
+    tpm.pcr_extend(KEY_PCR, bank, &key_digest)
+}
+
+#[inline(never)]
+fn sign<T: Tpm>(
+    tpm: &mut T,
+    bank: HashAlg,
+    nonce: &Nonce,
+    mask: PcrMask,
+    quote: &mut SignedQuote,
+) -> Result<(), T::Error> {
+    *quote = tpm.quote(nonce.as_str().as_bytes(), bank, mask)?;
+    Ok(())
+}
+
+#[inline(never)]
+fn read<T: Tpm>(
+    tpm: &mut T,
+    bank: HashAlg,
+    mask: PcrMask,
+    dump: &mut PcrDump,
+) -> Result<(), QuoteFailure<T::Error>> {
+    let values = tpm.pcr_read(bank, mask).map_err(QuoteFailure::Tpm)?;
+    *dump = PcrDump::new(bank, values).map_err(QuoteFailure::Dump)?;
+    Ok(())
 }

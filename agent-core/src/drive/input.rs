@@ -47,8 +47,9 @@ impl Input {
 
     /// Forgets the first bytes.
     pub(super) fn consume(&mut self, bytes: usize) {
-        let from = bytes.min(self.filled);
-        self.bytes.copy_within(from..self.filled, 0);
+        let arrived = self.bytes.get_mut(..self.filled).unwrap_or_default();
+        let from = bytes.min(arrived.len());
+        arrived.copy_within(from.., 0);
         self.filled = self.filled.saturating_sub(from);
     }
 }

@@ -71,6 +71,15 @@ impl From<Truncated> for DumpError {
 }
 
 impl PcrDump {
+    /// A dump of no values.
+    #[must_use]
+    pub const fn empty(bank: HashAlg) -> Self {
+        Self {
+            bank,
+            values: PcrValues::new(),
+        }
+    }
+
     /// A dump of these values, which the TPM gave for this bank.
     ///
     /// # Errors
