@@ -7,6 +7,7 @@
 //! | [`net`] | sockets, TLS, deadlines |
 //! | [`node`], [`queue`], [`worker`] | the agent under its lock; the work that it hands over |
 //! | [`memory`], [`landing`], [`job`], [`script`] | where a payload lives, lands and runs |
+//! | [`privilege`] | whom the agent becomes |
 //! | [`notifier`], [`actions`] | whose revocation notices count, and what they set off |
 //! | [`run`] | all of it together, from start to stop |
 //!
@@ -27,6 +28,7 @@ pub mod memory;
 pub mod net;
 pub mod node;
 pub mod notifier;
+pub mod privilege;
 pub mod queue;
 pub mod register;
 pub mod run;
