@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::fence::Fence;
 pub use error::{LandingError, Occupant};
 pub use unpacking::Unpacking;
 
@@ -92,6 +93,11 @@ impl Zone {
             path: self.path.clone(),
             errno: reason,
         })
+    }
+
+    /// Lets the calling thread touch nothing but this zone from now on.
+    pub fn fence(&self) -> Fence {
+        Fence::but_beneath(&self.root)
     }
 
     /// Where the payload's files are once they are unpacked.

@@ -7,7 +7,7 @@
 //! | [`net`] | sockets, TLS, deadlines |
 //! | [`node`], [`queue`], [`worker`] | the agent under its lock; the work that it hands over |
 //! | [`memory`], [`landing`], [`job`], [`script`] | where a payload lives, lands and runs |
-//! | [`privilege`] | whom the agent becomes |
+//! | [`privilege`], [`fence`] | what the agent gives up: root, and files |
 //! | [`notifier`], [`actions`] | whose revocation notices count, and what they set off |
 //! | [`run`] | all of it together, from start to stop |
 //!
@@ -20,6 +20,7 @@ compile_error!("the feature plain-http is for tests: no release build may have i
 
 pub mod actions;
 pub mod config;
+pub mod fence;
 pub mod identity;
 pub mod job;
 pub mod landing;

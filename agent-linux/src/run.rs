@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::actions::ActionRules;
 use crate::config::{Config, KEYLIMES_USER, RunAs, Transport};
+use crate::fence::Fence;
 use crate::identity::{CertificateError, TlsIdentity};
 use crate::job::OutputPolicy;
 use crate::landing::{LandingError, Zone};
@@ -167,8 +168,16 @@ fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
     };
     log::info!("listening on {address}");
     spawn("work", move || worker.run(&work)).map_err(RunError::System)?;
-    spawn("listen", move || server.run(&listener)).map_err(RunError::System)?;
+    spawn("listen", move || {
+        Fence::around_everything().report();
+        server.run(&listener)
+    })
+    .map_err(RunError::System)?;
 
+    match config.registrar_ip.parse::<IpAddr>() {
+        Ok(_) => Fence::around_everything().report(),
+        Err(_) => Fence::but_name_resolution().report(),
+    }
     let mut registrar = Caller::new(&config.registrar_ip, config.registrar_port);
     let versions = config.registrar_api_versions;
     register(&mut registrar, versions, &contact, &*node).map_err(RunError::Register)
