@@ -1,4 +1,5 @@
-//! Records when the agent was built: a machine whose clock stands before that has no right time.
+//! Records when the agent was built: a machine whose clock stands before that has no right time. And looks whether the tests
+//! of the fence can run here (`cfg(no_landlock)`); the agent itself looks when it starts.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,4 +16,23 @@ fn main() {
         .and_then(|text| text.parse().ok())
         .unwrap_or_else(now);
     println!("cargo::rustc-env=KEYHALF_BUILD_SECONDS={seconds}");
+
+    println!("cargo::rustc-check-cfg=cfg(no_landlock)");
+    let (nothing, no_bytes, version) = (std::ptr::null::<u8>(), 0_usize, 1_u32);
+    // SAFETY: with this flag the call reads no memory and makes nothing; it tells the version of Landlock.
+    if unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            nothing,
+            no_bytes,
+            version,
+        )
+    } < 1
+    {
+        let why = std::io::Error::last_os_error();
+        println!(
+            "cargo::warning=no Landlock here, its test is ignored: landlock_create_ruleset: {why}"
+        );
+        println!("cargo::rustc-cfg=no_landlock");
+    }
 }

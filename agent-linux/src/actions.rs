@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, chmod};
 
-use crate::job::{End, Ended, Interpreter, Job, JobError, OutputPolicy, SEARCH_PATH};
+use crate::job::{End, Ended, Identity, Interpreter, Job, JobError, OutputPolicy, SEARCH_PATH};
 pub use find::FindError;
 use find::{Found, Places};
 use list::Entry;
@@ -51,8 +51,8 @@ pub struct Actions<'a> {
     pub payload: &'a Path,
     /// A directory that nobody else can look into, for the message.
     pub private: &'a Path,
-    /// The agent's identifier, for their environment.
-    pub uuid: &'a str,
+    /// Who they are, for their environment.
+    pub identity: Identity<'a>,
     /// What becomes of their output.
     pub output: OutputPolicy,
 }
@@ -143,7 +143,7 @@ impl Actions<'_> {
             arguments: &[file.path().as_os_str()],
             directory: &self.rules.directory,
             input: Stdio::from(file.open().map_err(ActionError::Message)?),
-            uuid: self.uuid,
+            identity: self.identity,
             timeout: self.rules.timeout,
             output: self.output,
         };

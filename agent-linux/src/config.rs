@@ -25,6 +25,7 @@ use agent_core::wire::route::ApiVersions;
 use log::LevelFilter;
 
 use crate::identity::UuidMode;
+use crate::privilege::UserSpec;
 use crate::tpm::tss::TctiName;
 pub use error::{ConfigError, Source};
 pub use file::FileFault;
@@ -89,9 +90,26 @@ pub struct Config {
     pub allow_payload_revocation_actions: bool,
     /// The notifier's certificate; the payload's `RevocationNotifier-cert.crt` if there is none.
     pub revocation_cert: Option<PathBuf>,
+    /// Whom the agent becomes once it has what only root gets.
+    pub run_as: RunAs,
     /// How much is logged.
     pub log_level: LevelFilter,
 }
+
+/// Whom the agent becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunAs {
+    /// Nobody else: it stays the user that it was started as.
+    AsStarted,
+    /// Nobody else either: Keylime's file says [`KEYLIMES_USER`] unless somebody changes it, and then the scripts that
+    /// Keylime documents, which need root, would fail.
+    KeylimesDefault,
+    /// This user.
+    User(UserSpec),
+}
+
+/// Keylime's default for `run_as`.
+pub const KEYLIMES_USER: &str = "keylime:tss";
 
 /// What others speak with the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

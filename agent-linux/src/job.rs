@@ -41,12 +41,43 @@ pub struct Job<'a> {
     pub directory: &'a Path,
     /// Its standard input.
     pub input: Stdio,
-    /// What its environment calls `AGENT_UUID`.
-    pub uuid: &'a str,
+    /// Who it is and what it serves, for its environment.
+    pub identity: Identity<'a>,
     /// How long it may run.
     pub timeout: Duration,
     /// What becomes of its output.
     pub output: OutputPolicy,
+}
+
+/// What a job's environment says of who it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity<'a> {
+    /// The agent's identifier: `AGENT_UUID`.
+    pub uuid: &'a str,
+    /// The user's name: `USER` and `LOGNAME`.
+    pub user: &'a str,
+    /// Its home directory: `HOME`.
+    pub home: &'a str,
+}
+
+impl<'a> Identity<'a> {
+    /// A job of root's.
+    #[must_use]
+    pub fn of_root(uuid: &'a str) -> Self {
+        let (user, home) = ("root", "/root");
+        Self { uuid, user, home }
+    }
+
+    fn environment(self) -> [(&'static str, &'a str); 6] {
+        [
+            ("PATH", SEARCH_PATH),
+            ("HOME", self.home),
+            ("USER", self.user),
+            ("LOGNAME", self.user),
+            ("LANG", "C.UTF-8"),
+            ("AGENT_UUID", self.uuid),
+        ]
+    }
 }
 
 /// A program that gets a file as its next argument, and the file's own arguments after it.
@@ -118,7 +149,7 @@ impl Ended {
 impl Job<'_> {
     /// Runs until it ends, its time is over or `cancel` is set. What it left running is ended too before this returns.
     ///
-    /// The environment is `PATH`, `HOME=/root`, `USER=root`, `LOGNAME=root`, `LANG=C.UTF-8` and, as with Keylime, `AGENT_UUID`.
+    /// The environment is `PATH`, `HOME`, `USER`, `LOGNAME`, `LANG=C.UTF-8` and, as with Keylime, `AGENT_UUID`.
     ///
     /// # Errors
     /// [`JobError`] if it can't be started, another one runs, or its processes can't be ended.
@@ -182,8 +213,7 @@ impl Job<'_> {
             .args(self.arguments)
             .current_dir(self.directory)
             .env_clear()
-            .envs(ENVIRONMENT)
-            .env("AGENT_UUID", self.uuid)
+            .envs(self.identity.environment())
             .stdin(self.input)
             .stdout(writer.try_clone()?)
             .stderr(writer)
@@ -346,14 +376,6 @@ static RUNNING: Mutex<()> = Mutex::new(());
 
 /// Where a job's programs are looked for.
 pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-const ENVIRONMENT: [(&str, &str); 5] = [
-    ("PATH", SEARCH_PATH),
-    ("HOME", "/root"),
-    ("USER", "root"),
-    ("LOGNAME", "root"),
-    ("LANG", "C.UTF-8"),
-];
 
 /// How often the watch looks at time and cancellation.
 const TICK: Timespec = Timespec {

@@ -7,6 +7,7 @@
 //! | [`net`] | sockets, TLS, deadlines |
 //! | [`node`], [`queue`], [`worker`] | the agent under its lock; the work that it hands over |
 //! | [`memory`], [`landing`], [`job`], [`script`] | where a payload lives, lands and runs |
+//! | [`privilege`], [`fence`] | what the agent gives up: root, and files |
 //! | [`notifier`], [`actions`] | whose revocation notices count, and what they set off |
 //! | [`run`] | all of it together, from start to stop |
 //!
@@ -19,6 +20,7 @@ compile_error!("the feature plain-http is for tests: no release build may have i
 
 pub mod actions;
 pub mod config;
+pub mod fence;
 pub mod identity;
 pub mod job;
 pub mod landing;
@@ -27,6 +29,7 @@ pub mod memory;
 pub mod net;
 pub mod node;
 pub mod notifier;
+pub mod privilege;
 pub mod queue;
 pub mod register;
 pub mod run;

@@ -50,6 +50,23 @@ pub fn lock_all() -> bool {
     is_enough
 }
 
+/// Lets what is locked stay so once CAP_IPC_LOCK is gone, by raising the limit that then counts. Where the limit can't be
+/// raised, vaults alone are locked, as far as it goes.
+pub fn keep_locked() {
+    let unlimited = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    let limit = getrlimit(Resource::Memlock).current;
+    if setrlimit(Resource::Memlock, unlimited).is_err() && limit.is_some_and(|limit| limit < PLENTY)
+    {
+        let _ = mm::munlockall();
+        log::warn!(
+            "RLIMIT_MEMLOCK can't be raised, so only payloads are kept out of swap: raise it for this service"
+        );
+    }
+}
+
 /// Overwrites the stack below its caller, where a call that has returned may have left key halves.
 #[inline(never)]
 pub fn wipe_stack() {

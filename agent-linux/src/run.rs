@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +20,8 @@ use rustls::pki_types::pem::PemObject;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::actions::ActionRules;
-use crate::config::{Config, Transport};
+use crate::config::{Config, KEYLIMES_USER, RunAs, Transport};
+use crate::fence::Fence;
 use crate::identity::{CertificateError, TlsIdentity};
 use crate::job::OutputPolicy;
 use crate::landing::{LandingError, Zone};
@@ -29,6 +30,7 @@ use crate::net::call::Caller;
 use crate::net::serve::{Deadlines, Door, Server};
 use crate::net::tls::{ClientAuthorities, TlsError, server_config};
 use crate::node::Node;
+use crate::privilege::{self, Account, PrivilegeError};
 use crate::queue::queue;
 use crate::register::{Contact, RegisterError, register};
 use crate::tpm::tss::{TssError, TssTpm};
@@ -49,6 +51,8 @@ pub enum RunError {
     },
     /// The landing zone can't be used.
     Landing(LandingError),
+    /// The agent can't become the user that it is to run as.
+    Privilege(PrivilegeError),
     /// The TPM can't be used.
     Tpm(TssError),
     /// The agent's certificate can't be made.
@@ -70,6 +74,7 @@ impl fmt::Display for RunError {
                 "can't listen on {address}: {error}; set --ip and --port to an address of this machine that is free"
             ),
             Self::Landing(error) => error.fmt(f),
+            Self::Privilege(error) => error.fmt(f),
             Self::Tpm(error) => error.fmt(f),
             Self::Certificate(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
@@ -86,6 +91,7 @@ impl std::error::Error for RunError {
         match self {
             Self::System(error) | Self::Listen { error, .. } => Some(error),
             Self::Landing(error) => Some(error),
+            Self::Privilege(error) => Some(error),
             Self::Tpm(error) => Some(error),
             Self::Certificate(error) => Some(error),
             Self::Tls(error) => Some(error),
@@ -127,15 +133,20 @@ pub fn serve(config: &Arc<Config>) -> Result<(), RunError> {
 type Ending = Result<(), RunError>;
 
 fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
+    let account = choose_account(config)?;
     let address = SocketAddr::new(config.ip, config.port);
     // From here on clients wait instead of being refused.
     let listener =
         TcpListener::bind(address).map_err(|error| RunError::Listen { address, error })?;
     let guests = Guests::read(config)?;
-    let zone = Zone::open(&config.keylime_dir, config.secure_size).map_err(RunError::Landing)?;
+    let (owner, size) = (account.owner(), config.secure_size);
+    let zone = Zone::open_for(owner, &config.keylime_dir, size).map_err(RunError::Landing)?;
     let mut tpm = TssTpm::open(&config.tcti, config.tpm_signing_alg, config.tpm_hash_alg)
         .map_err(RunError::Tpm)?;
     let (contact, door) = identify(config, guests, &mut tpm)?;
+    // All that takes root is open.
+    privilege::become_user(&account).map_err(RunError::Privilege)?;
+    zone.check_path().map_err(RunError::Landing)?;
 
     let (inlet, work) = queue();
     let agent = AgentConfig {
@@ -148,7 +159,7 @@ fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
         max_unpacked_bytes: zone.size() / 2,
     };
     let node = Arc::new(Node::new(agent, tpm, inlet));
-    let worker = worker(config, &contact, Arc::clone(&node), zone, stop);
+    let worker = worker(config, &contact, account, Arc::clone(&node), zone, stop);
     worker.trust_notifier();
     let server = Server {
         door,
@@ -157,17 +168,41 @@ fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
     };
     log::info!("listening on {address}");
     spawn("work", move || worker.run(&work)).map_err(RunError::System)?;
-    spawn("listen", move || server.run(&listener)).map_err(RunError::System)?;
+    spawn("listen", move || {
+        Fence::around_everything().report();
+        server.run(&listener)
+    })
+    .map_err(RunError::System)?;
 
+    match config.registrar_ip.parse::<IpAddr>() {
+        Ok(_) => Fence::around_everything().report(),
+        Err(_) => Fence::but_name_resolution().report(),
+    }
     let mut registrar = Caller::new(&config.registrar_ip, config.registrar_port);
     let versions = config.registrar_api_versions;
     register(&mut registrar, versions, &contact, &*node).map_err(RunError::Register)
+}
+
+/// Whom the agent is to be, found before anything is made or opened.
+fn choose_account(config: &Config) -> Result<Account, RunError> {
+    let wanted = match &config.run_as {
+        RunAs::AsStarted => None,
+        RunAs::KeylimesDefault => {
+            log::info!(
+                "run_as has Keylime's default {KEYLIMES_USER}: the agent stays the user that it was started as,                  because scripts as Keylime documents them need root; --run-as {KEYLIMES_USER} or                  KEYHALF_RUN_AS={KEYLIMES_USER} makes it that user"
+            );
+            None
+        }
+        RunAs::User(spec) => Some(spec),
+    };
+    privilege::choose(wanted).map_err(RunError::Privilege)
 }
 
 /// What does the agent's work, by the operator's rules.
 fn worker(
     config: &Config,
     contact: &Contact,
+    account: Account,
     node: Arc<Node<TssTpm>>,
     zone: Zone,
     stop: Arc<Stop>,
@@ -181,6 +216,7 @@ fn worker(
         plain_file: config.dec_payload_file.clone(),
         zone,
         uuid: contact.uuid.to_string(),
+        account,
         script: ScriptRules {
             name: config.payload_script.clone(),
             timeout: config.payload_script_timeout,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, chmod};
 
-use crate::job::{Ended, Interpreter, Job, JobError, OutputPolicy};
+use crate::job::{Ended, Identity, Interpreter, Job, JobError, OutputPolicy};
 
 /// A script in an unpacked payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Script {
     /// [`ScriptError::Job`].
     pub fn run(
         &self,
-        uuid: &str,
+        identity: Identity<'_>,
         timeout: Duration,
         output: OutputPolicy,
         cancel: &AtomicBool,
@@ -58,7 +58,7 @@ impl Script {
             arguments: &[],
             directory: &self.directory,
             input: Stdio::null(),
-            uuid,
+            identity,
             timeout,
             output,
         };

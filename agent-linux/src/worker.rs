@@ -1,7 +1,8 @@
 //! Work that the agent hands over: an opened payload becomes files, then its script runs; a revocation notice sets off its
 //! actions. One after the other, in the order they came; the agent answers meanwhile.
 
-use std::fmt;
+mod land;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -9,20 +10,20 @@ use std::time::Duration;
 
 use agent_core::agent::{Clipped, OpenedPayload, ScriptEnd, ScriptReport};
 use agent_core::drive::Shell;
-use agent_core::payload::inflate::Inflater;
-use agent_core::payload::sink::Sink;
-use agent_core::payload::zip::{self, Limits, UnpackError};
+use agent_core::payload::zip::Limits;
 use agent_core::tpm::Tpm;
 use signal_hook::consts::SIGTERM;
 
 use crate::actions::{ActionRules, Actions};
-use crate::job::{End, Ended, OutputPolicy};
-use crate::landing::{LandingError, Zone};
+use crate::job::{End, Ended, Identity, OutputPolicy};
+use crate::landing::Zone;
 use crate::memory::Vault;
 use crate::node::Node;
 use crate::notifier::Notifier;
+use crate::privilege::Account;
 use crate::queue::{Outlet, Work};
 use crate::script::{Script, ScriptError};
+use land::Landing;
 
 /// Does the agent's work, one thing after the other: a payload's script and actions never run side by side.
 pub struct Worker<T> {
@@ -36,6 +37,8 @@ pub struct Worker<T> {
     pub plain_file: String,
     /// The agent's identifier, for the environment of what is run.
     pub uuid: String,
+    /// The user that runs it.
+    pub account: Account,
     /// Which script of a payload is run.
     pub script: ScriptRules,
     /// What a revocation notice sets off.
@@ -88,28 +91,6 @@ impl Stop {
     }
 }
 
-/// Why a payload didn't become files.
-#[derive(Debug)]
-enum PayloadError {
-    Unpack(UnpackError<LandingError>),
-    Landing(LandingError),
-}
-
-impl fmt::Display for PayloadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unpack(error) => error.fmt(f),
-            Self::Landing(error) => error.fmt(f),
-        }
-    }
-}
-
-impl From<LandingError> for PayloadError {
-    fn from(error: LandingError) -> Self {
-        Self::Landing(error)
-    }
-}
-
 impl<T: Tpm> Worker<T> {
     /// Works until nobody can hand anything over any more.
     pub fn run(mut self, work: &Outlet) {
@@ -129,7 +110,12 @@ impl<T: Tpm> Worker<T> {
 
     fn deliver(&mut self, payload: OpenedPayload<Vault>) {
         let number = payload.number();
-        if let Err(error) = self.land(payload) {
+        let landing = Landing {
+            zone: &mut self.zone,
+            archives: self.archives.as_ref(),
+            plain_file: &self.plain_file,
+        };
+        if let Err(error) = landing.land(payload) {
             log::error!("the payload was not unpacked, nothing of it is kept: {error}");
             self.node
                 .with_agent(|agent, _| agent.failed(number, &error));
@@ -154,7 +140,7 @@ impl<T: Tpm> Worker<T> {
             rules: &self.actions,
             payload: &self.zone.unzipped(),
             private: self.zone.path(),
-            uuid: &self.uuid,
+            identity: self.identity(),
             output: self.output,
         };
         self.stop.set_running(true);
@@ -188,7 +174,7 @@ impl<T: Tpm> Worker<T> {
             Ok(Some(script)) => {
                 log::info!("running {name}");
                 script.run(
-                    &self.uuid,
+                    self.identity(),
                     self.script.timeout,
                     self.output,
                     &self.stop.cancel,
@@ -212,6 +198,14 @@ impl<T: Tpm> Worker<T> {
         }
     }
 
+    fn identity(&self) -> Identity<'_> {
+        Identity {
+            uuid: &self.uuid,
+            user: self.account.name(),
+            home: self.account.home(),
+        }
+    }
+
     fn report(&self, ended: &Ended) -> ScriptReport {
         ScriptReport {
             end: match ended.end {
@@ -226,26 +220,5 @@ impl<T: Tpm> Worker<T> {
                 Clipped::tail(&text)
             }),
         }
-    }
-
-    /// Writes a payload into the landing zone, all or nothing; its vault is wiped on every way out.
-    fn land(&mut self, payload: OpenedPayload<Vault>) -> Result<(), PayloadError> {
-        let plaintext = payload.plaintext();
-        let mut unpacking = self.zone.begin()?;
-        match &self.archives {
-            Some(limits) if zip::is_archive(plaintext) => {
-                let mut inflater = Box::<Inflater>::default();
-                zip::unpack(plaintext, limits, &mut inflater, &mut unpacking)
-                    .map_err(PayloadError::Unpack)?;
-            }
-            _ => {
-                let size = u64::try_from(plaintext.len()).unwrap_or(u64::MAX);
-                unpacking.file(&self.plain_file, 0o600, size)?;
-                unpacking.data(plaintext)?;
-                unpacking.end()?;
-            }
-        }
-        drop(payload);
-        Ok(unpacking.commit()?)
     }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use agent_linux::actions::{ActionError, ActionRules, Actions, FindError, Outcome};
-use agent_linux::job::{End, OutputPolicy, TAIL_BYTES};
+use agent_linux::job::{End, Identity, OutputPolicy, TAIL_BYTES};
 use tempfile::TempDir;
 
 static TURN: Mutex<()> = Mutex::new(());
@@ -78,7 +78,7 @@ impl Place {
             rules: &self.rules,
             payload: &self.path("secure/unzipped"),
             private: &self.path("secure"),
-            uuid: "node-1",
+            identity: Identity::of_root("node-1"),
             output: OutputPolicy::Quiet,
         };
         let outcomes = actions.carry_out(MESSAGE, cancel);

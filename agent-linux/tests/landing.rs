@@ -8,6 +8,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 use agent_core::payload::sink::Sink;
 use agent_linux::landing::{LandingError, Occupant, Unpacking, Zone};
@@ -108,6 +109,40 @@ fn landing_zone_flags() {
     );
     assert_eq!(fs::metadata(place.secure()).unwrap().mode() & 0o7777, 0o700);
     assert_eq!(zone.unzipped(), place.secure().join("unzipped"));
+}
+
+/// What was warned of.
+struct Warnings(Mutex<Vec<String>>);
+
+impl log::Log for Warnings {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() == log::Level::Warn
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.lock().unwrap().push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn noswap_is_there_or_its_absence_is_said_once() {
+    if !is_in_namespace("noswap_is_there_or_its_absence_is_said_once") {
+        return;
+    }
+    static WARNINGS: Warnings = Warnings(Mutex::new(Vec::new()));
+    log::set_logger(&WARNINGS).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    let place = Place::new();
+    drop(place.zone());
+    drop(place.zone());
+    let has_noswap = place.mounts().concat().contains("noswap");
+    let warnings = WARNINGS.0.lock().unwrap();
+    assert!(warnings.iter().all(|text| text.contains("swap")));
+    assert_eq!(warnings.len(), usize::from(!has_noswap), "{warnings:?}");
 }
 
 #[test]

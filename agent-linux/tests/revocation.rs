@@ -24,10 +24,11 @@ use agent_core::payload::zip::Limits;
 use agent_core::tpm::FakeTpm;
 use agent_core::wire::text::Hex;
 use agent_linux::actions::{ActionError, ActionRules, Actions};
-use agent_linux::job::OutputPolicy;
+use agent_linux::job::{Identity, OutputPolicy};
 use agent_linux::landing::Zone;
 use agent_linux::node::Node;
 use agent_linux::notifier::CERTIFICATE_FILE;
+use agent_linux::privilege::Account;
 use agent_linux::queue::MAX_WAITING_NOTICES;
 use agent_linux::worker::{ScriptRules, Stop, Worker};
 use base64::Engine;
@@ -96,6 +97,7 @@ impl Place {
             archives: Some(Limits::default()),
             plain_file: PLAIN_FILE.into(),
             uuid: node::uuid().to_string(),
+            account: Account::root(),
             script: ScriptRules {
                 name: Some(PLAIN_FILE.into()),
                 timeout: Duration::from_secs(30),
@@ -292,7 +294,7 @@ fn a_node_without_python_says_so() {
         rules: &place.rules(),
         payload: &place.path("nowhere"),
         private: place.0.path(),
-        uuid: "node-1",
+        identity: Identity::of_root("node-1"),
         output: OutputPolicy::Quiet,
     };
     let outcomes = actions.carry_out("{}", &false.into());

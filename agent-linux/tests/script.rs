@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use agent_linux::job::{End, Ended, OutputPolicy, TAIL_BYTES};
+use agent_linux::job::{End, Ended, Identity, OutputPolicy, TAIL_BYTES};
 use agent_linux::script::{Script, ScriptError};
 use tempfile::TempDir;
 
@@ -22,7 +22,12 @@ fn run_in(directory: &Path, text: &str, timeout: Duration, cancel: &AtomicBool) 
     std::fs::write(directory.join("autorun.sh"), text).unwrap();
     let script = Script::find(directory, "autorun.sh").unwrap().unwrap();
     let ended = script
-        .run("node-1", timeout, OutputPolicy::Quiet, cancel)
+        .run(
+            Identity::of_root("node-1"),
+            timeout,
+            OutputPolicy::Quiet,
+            cancel,
+        )
         .unwrap();
     assert_eq!(own_children(), 0, "a process is left: {text}");
     ended

@@ -25,6 +25,7 @@ use agent_linux::job::OutputPolicy;
 use agent_linux::landing::Zone;
 use agent_linux::net::stream::Io;
 use agent_linux::node::Node;
+use agent_linux::privilege::Account;
 use agent_linux::queue::{Outlet, Work, queue};
 use agent_linux::worker::{ScriptRules, Stop, Worker};
 use base64::Engine;
@@ -130,6 +131,7 @@ fn plain_file_payload() {
                 timeout: Duration::from_secs(10),
             },
             uuid: node::uuid().to_string(),
+            account: Account::root(),
             actions: ActionRules {
                 configured: String::new(),
                 installed: place.path().join("actions"),

@@ -1,7 +1,9 @@
 //! A machine with a TPM that runs the agent.
 
-use std::fs;
+use std::env;
+use std::fs::{self, Permissions};
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
@@ -29,6 +31,9 @@ pub struct Node<'site> {
     environment: Vec<(String, String)>,
     running: Option<Program>,
 }
+
+/// With this variable set, the agent of every node runs as that user: how stories that were written for root are told again.
+pub const RUN_AS: &str = "KEYHALF_TEST_RUN_AS";
 
 /// A build of keyhalf's agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +139,14 @@ impl<'site> Node<'site> {
         let site = servers.site();
         let machine = Machine::new(site, &format!("node-{address}"))?;
         servers.introduce_to(&machine)?;
+        let environment = match env::var(RUN_AS) {
+            Ok(user) => {
+                // What a story's script does in /root, this user may do.
+                fs::set_permissions(machine.root(), Permissions::from_mode(0o777))?;
+                vec![("KEYHALF_RUN_AS".to_owned(), user)]
+            }
+            Err(_) => Vec::new(),
+        };
         Ok(Self {
             site,
             machine,
@@ -141,7 +154,7 @@ impl<'site> Node<'site> {
             tpm,
             build: Build::Usual,
             arguments: arguments.iter().map(|&word| word.to_owned()).collect(),
-            environment: Vec::new(),
+            environment,
             running: None,
         })
     }

@@ -1,8 +1,10 @@
 //! Where secrets must never be found, searched for with canaries.
 
 use std::fs;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -12,9 +14,12 @@ use hw_tests::byhand::Package;
 use hw_tests::node::Node;
 use hw_tests::payload::{self, SECRET};
 use hw_tests::servers::Verifier;
-use hw_tests::site::story;
+use hw_tests::site::{Site, story};
 use hw_tests::swtpm::Swtpm;
 use hw_tests::tenant::Tenant;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
 
 #[test]
 fn no_secret_in_logs_db_or_core() {
@@ -41,19 +46,80 @@ fn no_secret_in_logs_db_or_core() {
             let record = verifier.client()?.get(&format!("/v2.6/agents/{uuid}"))?;
             assert_clean(&needles, record.body.as_bytes(), "the verifier's record");
             // With the node's tmpfs out of sight, its disk; and the verifier's, while it runs and after a crash.
-            for path in files(&node.machine().keylime())?
-                .iter()
-                .chain(&files(&verifier.machine().keylime())?)
-            {
-                assert_clean(&needles, &fs::read(path)?, &path.display().to_string());
-            }
+            let own = ["key", "payload"].map(|name| work.join(name));
+            assert_disk_clean(site, &needles, &own)?;
             verifier.kill()?;
-            for path in files(&verifier.machine().keylime())? {
-                assert_clean(&needles, &fs::read(&path)?, &path.display().to_string());
-            }
-            Ok(())
+            assert_disk_clean(site, &needles, &own)
         });
     }
+}
+
+#[test]
+fn canary_is_in_the_landing_zone_alone() {
+    story(|site| {
+        let loud = ["--log-level", "trace"];
+        let core = getrlimit(Resource::Core).maximum;
+        let wide = Rlimit {
+            current: core,
+            maximum: core,
+        };
+        setrlimit(Resource::Core, wide)?;
+        let mut verifier = Verifier::start_with(site, &loud)?;
+        let mut node = Node::boot_with(&verifier, Swtpm::fresh(site)?, &loud)?;
+        let tenant = Tenant::beside(&verifier)?;
+        let (folder, ca) = (tenant.work().join("payload"), tenant.work().join("myca"));
+        payload::write(&folder, "payload_id_rsa", SECRET.as_bytes(), 0o600)?;
+        payload::script(&folder, "#!/bin/sh\nexit 0\n")?;
+        let policy = format!(r#"{{"15": "{}"}}"#, "0".repeat(64));
+        let words = ["-t", &node.ip(), "--cert", "myca", "--include", "payload"];
+        tenant.does(&[&words[..], &["--tpm_policy", &policy]].concat())?;
+        // The revocation key is used, too.
+        let good = node.log()?.len();
+        node.tpm().extend(15, 0x5a)?;
+        node.log()?.wait_from(good, "revocation notice verified")?;
+
+        let mut needles = forms(SECRET.as_bytes());
+        let key = PrivateKeyDer::from_pem_file(ca.join("RevocationNotifier-private.pem"))?;
+        // Its last bytes are of its primes; those before them are in its certificate, too.
+        let last = key.secret_der().len() - 96;
+        needles.extend(forms(&key.secret_der()[last..]));
+        assert_clean_of(&needles, site, &[folder.clone(), ca.clone()])?;
+
+        // Whoever aborts them gets no core, wherever the kernel would write it.
+        for (name, pid) in [
+            ("the agent", node.program()?.pid()),
+            ("the verifier", verifier.program()?.pid()),
+        ] {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            kill_process(pid.ok_or(name)?, Signal::ABORT)?;
+        }
+        let ended = [node.wait_for_end()?.0, verifier.stop()?.0];
+        for status in ended {
+            assert_eq!(status.signal(), Some(libc::SIGABRT), "{status}");
+            assert!(!status.core_dumped(), "{status}");
+        }
+        assert_clean_of(&needles, site, &[folder, ca])?;
+        let landed = fs::read(node.unzipped("payload_id_rsa"))?;
+        assert!(find(&landed, &needles[0]), "the search finds what is there");
+        Ok(())
+    });
+}
+
+#[test]
+fn aborted_programs_of_others_leave_a_core() {
+    // What the story above relies on: where this machine writes cores to files at all, the flag shows it.
+    let limit = getrlimit(Resource::Core).maximum;
+    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
+    let script = "ulimit -c \"$(ulimit -H -c)\"; kill -ABRT $$";
+    let dir = tempfile::tempdir().expect("a directory");
+    let status = Command::new("bash")
+        .args(["-c", script])
+        .current_dir(dir.path())
+        .status()
+        .expect("bash");
+    let writes_files =
+        limit != Some(0) && !pattern.starts_with(['|', '@']) && !pattern.trim().is_empty();
+    assert!(status.core_dumped() || !writes_files, "{status} {pattern}");
 }
 
 #[test]
@@ -183,25 +249,60 @@ fn private_files_are_private() {
     });
 }
 
-/// The payload's secret and the three keys, each as raw bytes, hex and base64.
+/// The payload's secret and the three keys, in all their forms.
 fn needles(keyfile: &str) -> Result<Vec<Vec<u8>>> {
-    let mut needles = vec![
-        SECRET.as_bytes().to_vec(),
-        BASE64.encode(SECRET).into_bytes(),
-    ];
+    let mut needles = forms(SECRET.as_bytes());
     for line in keyfile.lines() {
-        let raw = BASE64.decode(line)?;
-        let hex: String = raw.iter().map(|byte| format!("{byte:02x}")).collect();
-        let list: Vec<String> = raw.iter().map(u8::to_string).collect();
-        needles.extend([
-            line.as_bytes().to_vec(),
-            hex.to_uppercase().into_bytes(),
-            hex.into_bytes(),
-        ]);
-        // As `Debug` prints a slice.
-        needles.extend([list.join(", ").into_bytes(), raw]);
+        needles.extend(forms(&BASE64.decode(line)?));
     }
     Ok(needles)
+}
+
+/// A secret as raw bytes, in hex, as `Debug` prints a slice, and in base64, wherever in a longer text it stands.
+fn forms(secret: &[u8]) -> Vec<Vec<u8>> {
+    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let list: Vec<String> = secret.iter().map(u8::to_string).collect();
+    let mut forms = vec![
+        secret.to_vec(),
+        hex.to_uppercase().into_bytes(),
+        hex.into_bytes(),
+        list.join(", ").into_bytes(),
+    ];
+    // Three bytes are four letters: which three go together depends on what stands before.
+    for start in 0..3 {
+        let inner = &secret[start..];
+        let whole = BASE64.encode(&inner[..inner.len() / 3 * 3]);
+        forms.push(whole.into_bytes());
+    }
+    forms
+}
+
+/// As [`assert_disk_clean`], and all that the programs said, with what they were told to say most.
+fn assert_clean_of(needles: &[Vec<u8>], site: &Site, but: &[PathBuf]) -> Result {
+    for log in site.logs() {
+        assert_clean(needles, log.text().as_bytes(), log.name());
+    }
+    assert_disk_clean(site, needles, but)
+}
+
+/// Searches every file of the scenario, on all its machines: databases, working directories, homes. The nodes' tmpfs is out of
+/// sight, and what the operator keeps is left out.
+fn assert_disk_clean(site: &Site, needles: &[Vec<u8>], but: &[PathBuf]) -> Result {
+    let mut seen = 0;
+    for path in files(site.dir())? {
+        if but.iter().any(|own| path.starts_with(own)) {
+            continue;
+        }
+        match fs::read(&path) {
+            Ok(content) => assert_clean(needles, &content, &path.display().to_string()),
+            // A journal of the database that has done its work.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+        seen += usize::from(path.to_string_lossy().contains("sqlite"));
+    }
+    assert!(seen > 0, "no database was among the files");
+    Ok(())
 }
 
 fn assert_clean(needles: &[Vec<u8>], text: &[u8], place: &str) {

@@ -62,7 +62,12 @@ fn static_agent_is_the_same_node() {
         let verifier = Verifier::start(site)?;
         let mut node = Node::boot(&verifier, Swtpm::fresh(site)?)?;
         let usual = node.uuid()?;
-        let record = |uuid: &str| verifier.registrar_client()?.get(&format!("/v2.6/agents/{uuid}"))?.results();
+        let record = |uuid: &str| {
+            verifier
+                .registrar_client()?
+                .get(&format!("/v2.6/agents/{uuid}"))?
+                .results()
+        };
         let before = record(&usual)?;
         node.stop_agent()?;
         node.use_build(Build::Static);
@@ -83,11 +88,22 @@ fn documented_example(build: Build) {
         let tenant = Tenant::beside(&verifier)?;
         payload::documented_with_action(&tenant.work().join("payload"))?;
         let (ip, policy) = (node.ip(), untouched_23());
-        tenant.does(&["-t", &ip, "--cert", "myca", "--include", "payload", "--tpm_policy", &policy])?;
+        tenant.does(&[
+            "-t",
+            &ip,
+            "--cert",
+            "myca",
+            "--include",
+            "payload",
+            "--tpm_policy",
+            &policy,
+        ])?;
         let secret = node.machine().root().join(".ssh/payload_id_rsa");
         assert_eq!(fs::read_to_string(&secret)?, SECRET);
         node.tpm().extend(23, 1)?;
-        until(LIMIT, "the action's work", || (!secret.exists()).then_some(()))
+        until(LIMIT, "the action's work", || {
+            (!secret.exists()).then_some(())
+        })
     });
 }
 
@@ -107,7 +123,10 @@ fn asks_for_an_interpreter(elf: &[u8]) -> Result<bool> {
     const PT_INTERP: u32 = 3;
     let number = |at: usize, size: usize| -> Result<usize> {
         let bytes = elf.get(at..at + size).ok_or("cut short")?;
-        let value = bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
+        let value = bytes
+            .iter()
+            .rev()
+            .fold(0, |value, byte| value << 8 | u64::from(*byte));
         Ok(usize::try_from(value)?)
     };
     if !elf.starts_with(b"\x7fELF\x02\x01") {

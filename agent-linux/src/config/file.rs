@@ -206,8 +206,8 @@ mod tests {
             ),
             (
                 "Keylime's other keys",
-                "[agent]\nrun_as = \"keylime:tss\"",
-                Ok(&[("run_as", "keylime:tss")]),
+                "[agent]\nek_handle = \"generate\"",
+                Ok(&[("ek_handle", "generate")]),
                 0,
             ),
             ("unknown key", "[agent]\nprot = 1", Ok(&[]), 1),

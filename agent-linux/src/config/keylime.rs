@@ -179,7 +179,7 @@ const KEYS: &[Key] = &[
     ignored("revocation_notification_port", "8992", "it is about ZeroMQ"),
     used("revocation_cert", "default", "`default` and without the key: `RevocationNotifier-cert.crt` of the payload"),
     used("revocation_actions", "", "as Keylime's agent"),
-    used("payload_script", "autorun.sh", "the empty text runs none"),
+    used("payload_script", "autorun.sh", "the empty text runs none, whatever a payload brings; a payload without this file has nothing run either"),
     ignored("enable_insecure_payload", "false", "it is about agents whose mutual TLS is off; with mutual TLS it changes nothing").unless_plain_http(),
     used("allow_payload_revocation_actions", "true", "as Keylime's agent"),
     used("tpm_hash_alg", "sha256", "sha256, sha384 or sha512"),
@@ -197,7 +197,7 @@ const KEYS: &[Key] = &[
     ignored("iak_cert", "default", "IAK and IDevID aren't used").or(&[""]),
     ignored("idevid_cert", "default", "IAK and IDevID aren't used").or(&[""]),
     refused("tpm_ownerpassword", "", "no command takes the owner's password, and an endorsement hierarchy with one isn't supported; a password also has no place in this file"),
-    refused("run_as", "keylime:tss", "the agent stays the user that it is started as: scripts as Keylime documents them need root").or(&["", "root", "root:root"]),
+    used("run_as", "keylime:tss", "this default, from a file or `KEYLIME_AGENT_RUN_AS`, leaves the agent the user that it is started as, for scripts as Keylime documents them need root; see below").or(&[""]),
     ignored("agent_data_path", "default", "nothing is stored: the attestation key is the same at every start because its TPM is").or(&["", "agent_data.json"]),
     ignored("ima_ml_path", "default", "the IMA log isn't sent yet").or(&["", "/sys/kernel/security/ima/ascii_runtime_measurements"]),
     ignored("measuredboot_ml_path", "default", "the boot log isn't sent yet").or(&["", "/sys/kernel/security/tpm0/binary_bios_measurements"]),
@@ -224,7 +224,7 @@ mod tests {
     use toml::{Table, Value};
 
     use super::super::options::OPTIONS;
-    use super::super::{Config, Invocation};
+    use super::super::{Config, Invocation, RunAs};
     use super::*;
 
     /// Reads Keylime's file with this text in it, and one variable.
@@ -273,6 +273,7 @@ mod tests {
         assert_eq!(config.tpm_signing_alg.name(), "rsassa");
         assert_eq!(config.secure_size, 1 << 20);
         assert_eq!(config.revocation_cert, None);
+        assert_eq!(config.run_as, RunAs::KeylimesDefault);
         let ca = Path::new("/var/lib/keylime/cv_ca/cacert.crt");
         assert_eq!(config.trusted_client_ca, [ca]);
     }

@@ -99,6 +99,7 @@ pub(super) const OPTIONS: &[Opt] = &[
     option!(Revocation "allow_payload_revocation_actions" [""] = "true", "let a payload bring actions of its own; on unless =false is written"),
     option!(Revocation "revocation_cert" ["FILE"] = "", "certificate of the revocation notifier (default: the payload's RevocationNotifier-cert.crt)"),
     option!(Program "config" ["FILE"] = "", "TOML file: table [agent], keys as these options with underscores, or Keylime's agent.conf (default: /etc/keylime/agent.conf with agent.conf.d/*.conf, if it is there)"),
+    option!(Program "run_as" ["USER[:GROUP]"] = "", "user to become once port, landing zone and TPM are open; scripts and actions run as it too (default: stay the user that starts the agent)"),
     option!(Program "log_level" ["LEVEL"] = "info", "off, error, warn, info, debug or trace"),
 ];
 

@@ -11,7 +11,7 @@ use agent_core::wire::route::ApiVersions;
 use log::LevelFilter;
 
 use super::options::default_of;
-use super::{Config, ConfigError, Found, Source, Transport, value};
+use super::{Config, ConfigError, Found, KEYLIMES_USER, RunAs, Source, Transport, value};
 
 /// The values found, on their way to a [`Config`].
 pub(super) struct Settings(Found);
@@ -59,6 +59,7 @@ impl Settings {
             revocation_cert: self.optional("revocation_cert", |text| {
                 Ok(self.path("revocation_cert", text, &keylime_dir))
             })?,
+            run_as: self.run_as()?,
             log_level: self.value("log_level", level)?,
             keylime_dir,
         })
@@ -108,6 +109,21 @@ impl Settings {
             warnings.push(format!("{key}: this agent doesn't speak {unknown}"));
         }
         Ok(list.enabled)
+    }
+
+    /// Keylime's default, where Keylime's file or variable has it, isn't a wish: whoever means it says so with a flag or a
+    /// variable of ours.
+    fn run_as(&self) -> Result<RunAs, ConfigError> {
+        let is_keylimes = match self.0.get("run_as") {
+            Some((_, Source::File(_))) => true,
+            Some((_, Source::Variable(name))) => name.starts_with("KEYLIME_"),
+            _ => false,
+        };
+        if is_keylimes && self.text("run_as") == KEYLIMES_USER {
+            return Ok(RunAs::KeylimesDefault);
+        }
+        let user = self.optional("run_as", |text| text.parse().map_err(text_of))?;
+        Ok(user.map_or(RunAs::AsStarted, RunAs::User))
     }
 
     fn client_authorities(&self, keylime_dir: &Path) -> Vec<PathBuf> {
@@ -335,6 +351,30 @@ mod tests {
         let words = ["serve", "--trusted-client-ca", "a.crt"];
         let config = read(&words, &variables).unwrap();
         assert_eq!(config.trusted_client_ca, [PathBuf::from("a.crt")]);
+    }
+
+    #[test]
+    fn run_as() {
+        let user = |text: &str| RunAs::User(text.parse().unwrap());
+        let ours = ("KEYHALF_RUN_AS", "keylime:tss");
+        let theirs = ("KEYLIME_AGENT_RUN_AS", "keylime:tss");
+        let others = ("KEYLIME_AGENT_RUN_AS", "nobody");
+        let empty = ("KEYLIME_AGENT_RUN_AS", "");
+        let flag = ["serve", "--run-as", "keylime:tss"];
+        let rows = [
+            (&flag[..1], None, RunAs::AsStarted),
+            (&flag[..1], Some(empty), RunAs::AsStarted),
+            (&flag[..1], Some(theirs), RunAs::KeylimesDefault),
+            (&flag[..1], Some(ours), user("keylime:tss")),
+            (&flag[..1], Some(others), user("nobody")),
+            (&flag, Some(others), user("keylime:tss")),
+        ];
+        for (words, variable, wanted) in rows {
+            let config = read(words, variable.as_slice()).unwrap();
+            assert_eq!(config.run_as, wanted, "{words:?} {variable:?}");
+        }
+        let error = read(&["serve", "--run-as", "a b"], &[]).unwrap_err();
+        assert!(error.contains("nobody, keylime:tss"), "{error}");
     }
 
     #[test]

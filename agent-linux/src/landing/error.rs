@@ -40,6 +40,13 @@ pub enum LandingError {
         /// Why.
         errno: Errno,
     },
+    /// The zone is there, but its path doesn't lead this user to it.
+    Unreachable {
+        /// The zone's path.
+        path: PathBuf,
+        /// Why not.
+        errno: Errno,
+    },
     /// A directory can't be removed.
     Remove {
         /// Which.
@@ -119,6 +126,11 @@ impl fmt::Display for LandingError {
             Self::Write { path, errno } => {
                 write!(f, "{} can't be written: {errno}", path.display())
             }
+            Self::Unreachable { path, errno } => write!(
+                f,
+                "the agent's user can't get to the landing zone {}: {errno}; let it pass through the directories above (chmod o+x)",
+                path.display()
+            ),
             Self::Remove { path, reason } => {
                 write!(f, "{} can't be removed: {reason}", path.display())
             }

@@ -12,13 +12,14 @@ use rustix::mount::{
 };
 
 use super::error::Occupant;
-use super::{LandingError, SECURE};
+use super::{LandingError, Owner, SECURE};
 
 /// Opens the zone's root; mounts the tmpfs first if there is only an empty directory or nothing.
 pub(super) fn open_or_mount(
     parent: &OwnedFd,
     path: &Path,
     size: u64,
+    owner: Owner,
 ) -> Result<OwnedFd, LandingError> {
     let write = |errno| LandingError::Write {
         path: path.to_owned(),
@@ -30,7 +31,7 @@ pub(super) fn open_or_mount(
     }
     let found = open_root(parent, path)?;
     if is_mounted(parent, &found).map_err(write)? {
-        inspect(&found, path)?;
+        inspect(&found, path, owner)?;
         resize(&found, size).map_err(|errno| LandingError::Mount {
             path: path.to_owned(),
             errno,
@@ -45,7 +46,7 @@ pub(super) fn open_or_mount(
         errno,
     })?;
     let root = open_root(parent, path)?;
-    inspect(&root, path)?;
+    inspect(&root, path, owner)?;
     Ok(root)
 }
 
@@ -82,7 +83,7 @@ fn is_empty(root: &OwnedFd) -> Result<bool, Errno> {
 }
 
 /// Whether the file system is one that the agent would have mounted.
-fn inspect(root: &OwnedFd, path: &Path) -> Result<(), LandingError> {
+fn inspect(root: &OwnedFd, path: &Path, owner: Owner) -> Result<(), LandingError> {
     let write = |errno| LandingError::Write {
         path: path.to_owned(),
         errno,
@@ -91,7 +92,7 @@ fn inspect(root: &OwnedFd, path: &Path) -> Result<(), LandingError> {
         return Err(occupied(path, Occupant::OtherFileSystem));
     }
     let stat = fs::fstat(root).map_err(write)?;
-    if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o7777 != 0o700 {
+    if !owner.is_ours(stat.st_uid) || stat.st_mode & 0o7777 != 0o700 {
         return Err(occupied(path, Occupant::OpenToOthers));
     }
     let wanted = StatVfsMountFlags::NOSUID | StatVfsMountFlags::NODEV;
