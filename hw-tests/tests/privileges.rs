@@ -80,7 +80,10 @@ fn process_keeps_nothing_of_root() {
         let process = Path::new("/proc").join(node.program()?.pid().to_string());
         let mut threads = BTreeSet::new();
         for thread in fs::read_dir(process.join("task"))? {
-            let status = fs::read_to_string(thread?.path().join("status"))?;
+            // The one that has registered may have ended meanwhile.
+            let Ok(status) = fs::read_to_string(thread?.path().join("status")) else {
+                continue;
+            };
             let is_ours = |line: &str| line.split_whitespace().skip(1).all(|id| id == "65534");
             for key in ["Uid:", "Gid:", "Groups:"] {
                 assert!(is_ours(line(&status, key)), "{status}");
@@ -317,6 +320,8 @@ fn pass_as_nobody(file: &str, but: &[&str]) {
         .args(["--", "--exact"])
         .args(skips)
         .env(RUN_AS, "nobody")
+        // In namespaces of its own: its machines have the addresses of ours.
+        .env_remove("KEYHALF_NAMESPACE")
         .output();
     let output = output.unwrap_or_else(|error| panic!("cargo test: {error}"));
     let said = String::from_utf8_lossy(&output.stdout);
