@@ -143,6 +143,13 @@ impl Bench {
         self.post("/v2.6/keys/vkey", &format!(r#"{{"encrypted_key":"{v}"}}"#))
     }
 
+    /// A V half of 16 bytes, where all others have 32.
+    pub(crate) fn short_vkey(&self) -> Answer {
+        let v = self.tpm(|tpm| tpm.encrypt(&[1; 16]));
+        let v = STANDARD.encode(v);
+        self.post("/v2.6/keys/vkey", &format!(r#"{{"encrypted_key":"{v}"}}"#))
+    }
+
     /// The stage that the outcome route tells.
     pub(crate) fn stage(&self) -> String {
         self.get("/v2.6/payload/outcome").text("stage")
@@ -166,8 +173,20 @@ impl Bench {
 
     /// Does the work: everything is unpacked, no script.
     pub(crate) fn work(&self) {
+        self.end_work(true);
+    }
+
+    /// Does the work, or fails at it.
+    pub(crate) fn end_work(&self, succeeds: bool) {
         for duty in self.duties.take() {
-            self.with_agent(|agent, _| agent.finished(duty.number(), None));
+            self.with_agent(|agent, _| {
+                agent.unpacked(duty.number());
+                if succeeds {
+                    agent.finished(duty.number(), None);
+                } else {
+                    agent.failed(duty.number(), "no script");
+                }
+            });
         }
     }
 }

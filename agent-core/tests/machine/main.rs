@@ -12,3 +12,4 @@ mod model;
 mod mutations;
 mod notices;
 mod requests;
+mod sequences;

@@ -80,6 +80,33 @@ fn archives_of_other_writers() {
             include_bytes!("../vectors/zip/infozip-zip64.zip"),
             &infozip,
         ),
+        ("7zip", include_bytes!("../vectors/zip/7zip.zip"), &infozip),
+        (
+            "7zip-stored",
+            include_bytes!("../vectors/zip/7zip-stored.zip"),
+            &infozip,
+        ),
+        (
+            "7zip-stream",
+            include_bytes!("../vectors/zip/7zip-stream.zip"),
+            &infozip,
+        ),
+        ("rust", include_bytes!("../vectors/zip/rust.zip"), &infozip),
+        (
+            "rust-stream",
+            include_bytes!("../vectors/zip/rust-stream.zip"),
+            &infozip,
+        ),
+        (
+            "rust-zip64",
+            include_bytes!("../vectors/zip/rust-zip64.zip"),
+            &infozip,
+        ),
+        (
+            "rust-zip64-stream",
+            include_bytes!("../vectors/zip/rust-zip64-stream.zip"),
+            &infozip,
+        ),
     ];
     for (name, archive, want) in rows {
         let (result, events) = unpack_all(archive);

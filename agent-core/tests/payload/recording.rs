@@ -14,7 +14,7 @@ pub(crate) enum Event {
 }
 
 /// Remembers; refuses the call with the given number, if any.
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Recording {
     pub(crate) events: Vec<Event>,
     pub(crate) refuse_call: Option<usize>,

@@ -64,7 +64,7 @@ fn tags_of_another_implementation() {
     }
 }
 
-fn unhex(text: &str) -> Vec<u8> {
+pub(crate) fn unhex(text: &str) -> Vec<u8> {
     if text == "-" {
         return Vec::new();
     }

@@ -1,0 +1,120 @@
+//! Archives: what is unpacked keeps to the rules and the limits, and is what other readers unpack.
+
+use std::io::{Cursor, Read, Write};
+
+use ::zip::write::{SimpleFileOptions, ZipWriter};
+use ::zip::{DateTime, ZipArchive};
+use agent_core::payload::inflate::{InflateError, Inflater};
+use agent_core::payload::zip::{Limits, UnpackError, is_archive, unpack};
+use miniz_oxide::inflate::decompress_slice_iter_to_slice;
+
+use crate::recording::{Event, Recording, file};
+
+/// The bytes are an archive; or else a deflate stream, and the content of a file.
+pub fn check(data: &[u8]) {
+    if is_archive(data) {
+        check_archive(data);
+    } else {
+        check_stream(data);
+        check_packed(data);
+    }
+}
+
+fn check_archive(data: &[u8]) {
+    let mut sink = Recording::default();
+    let result = unpack(data, &LIMITS, &mut Inflater::new(), &mut sink);
+    for event in &sink.events {
+        let (Event::Directory(path, mode) | Event::File(path, mode, ..)) = event;
+        assert!(path.split('/').all(|part| !["", ".", ".."].contains(&part)));
+        assert!(!path.contains(['\\', '\0']));
+        assert!(*mode <= 0o777);
+    }
+    match result {
+        Ok(summary) => {
+            let size = |event: &Event| match event {
+                Event::Directory(..) => 0,
+                Event::File(_, _, size, content, is_complete) => {
+                    assert_eq!((content.len() as u64, *is_complete), (*size, true));
+                    *size
+                }
+            };
+            assert_eq!(summary.bytes, sink.events.iter().map(size).sum::<u64>());
+            assert_eq!(summary.files + summary.directories, sink.events.len());
+            assert!(summary.bytes <= LIMITS.bytes && sink.events.len() <= LIMITS.entries);
+            check_reference(data, &sink.events);
+        }
+        Err(UnpackError::Entry { fault, .. }) if fault.is_content() => {
+            assert!(matches!(sink.events.last(), Some(Event::File(.., false))));
+        }
+        Err(error) => assert_eq!(sink.events, [], "{error}"),
+    }
+}
+
+/// The crate zip reads the same, where it reads the archive at all.
+fn check_reference(data: &[u8], events: &[Event]) {
+    let Ok(mut archive) = ZipArchive::new(Cursor::new(data)) else {
+        return;
+    };
+    assert_eq!(archive.len(), events.len());
+    for (at, event) in events.iter().enumerate() {
+        let mut entry = archive.by_index(at).unwrap();
+        let name = String::from_utf8(entry.name_raw().to_vec()).unwrap();
+        match event {
+            Event::Directory(path, _) => assert_eq!(name, format!("{path}/")),
+            Event::File(path, _, _, content, _) => {
+                assert_eq!(name, *path);
+                let mut read = Vec::new();
+                entry.read_to_end(&mut read).unwrap();
+                assert!(read == *content, "{name} differs");
+            }
+        }
+    }
+}
+
+/// A raw deflate stream gives what miniz_oxide gives in one piece.
+fn check_stream(data: &[u8]) {
+    let mut want = vec![0; STREAM_BYTES];
+    let reference = decompress_slice_iter_to_slice(&mut want, std::iter::once(data), false, true);
+    let size = *reference.as_ref().unwrap_or(&STREAM_BYTES);
+    let mut have = Vec::new();
+    let result = Inflater::new().inflate(data, size as u64, |span| {
+        have.extend_from_slice(span);
+        Ok::<(), InflateError>(())
+    });
+    assert!(have.len() <= size);
+    match (reference, result) {
+        (Ok(_), Ok(()) | Err(InflateError::Trailing { .. })) => assert!(have == want[..size]),
+        (Err(_), Err(_)) => {}
+        (reference, result) => panic!("{reference:?}, {result:?}"),
+    }
+}
+
+/// A file that the crate zip packs comes out as it went in.
+fn check_packed(data: &[u8]) {
+    let options = SimpleFileOptions::default()
+        .last_modified_time(DateTime::DEFAULT)
+        .compression_level(Some(1))
+        .unix_permissions(0o640);
+    let content = &data[..data.len().min(PACKED_BYTES)];
+    let mut writer = ZipWriter::new_stream(Vec::new());
+    writer.start_file("dir/content", options).unwrap();
+    writer.write_all(content).unwrap();
+    let archive = writer.finish().unwrap().into_inner();
+    let mut sink = Recording::default();
+    let result = unpack(&archive, &LIMITS, &mut Inflater::new(), &mut sink);
+    assert!(result.is_ok(), "{result:?}");
+    assert_eq!(sink.events, [file("dir/content", 0o640, content)]);
+}
+
+/// Low enough to be reached.
+const LIMITS: Limits = Limits {
+    entries: 64,
+    bytes: 256 * 1024,
+    ratio: 200,
+};
+
+/// A stream may give more than the window, of 32 KiB, holds.
+const STREAM_BYTES: usize = 80 * 1024;
+
+/// What is packed at most, for speed.
+const PACKED_BYTES: usize = 2048;
