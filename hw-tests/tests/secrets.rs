@@ -13,6 +13,7 @@ use hw_tests::bus::code;
 use hw_tests::byhand::Package;
 use hw_tests::node::Node;
 use hw_tests::payload::{self, SECRET};
+use hw_tests::process::LIMIT;
 use hw_tests::servers::Verifier;
 use hw_tests::site::{Site, story};
 use hw_tests::swtpm::Swtpm;
@@ -101,6 +102,27 @@ fn canary_is_in_the_landing_zone_alone() {
         assert_clean_of(&needles, site, &[folder, ca])?;
         let landed = fs::read(node.unzipped("payload_id_rsa"))?;
         assert!(find(&landed, &needles[0]), "the search finds what is there");
+        Ok(())
+    });
+}
+
+#[test]
+fn aborted_tenant_leaves_no_core() {
+    story(|site| {
+        let verifier = Verifier::start(site)?;
+        let node = Node::boot(&verifier, Swtpm::fresh(site)?)?;
+        let tenant = Tenant::beside(&verifier)?;
+        let folder = tenant.work().join("payload");
+        payload::script(&folder, "#!/bin/sh\nexec sleep 60\n")?;
+        let (ip, words) = (node.ip(), ["--cert", "myca", "--include", "payload"]);
+        let (mut program, ..) = tenant.launch(&[&["-t", &ip], &words[..]].concat())?;
+        // It has sealed, and waits for the script.
+        node.log()?.wait_for("running autorun.sh")?;
+        let pid = i32::try_from(program.pid()).ok().and_then(Pid::from_raw);
+        kill_process(pid.ok_or("no process")?, Signal::ABORT)?;
+        let status = program.wait(LIMIT)?;
+        assert_eq!(status.signal(), Some(libc::SIGABRT), "{status}");
+        assert!(!status.core_dumped(), "{status}");
         Ok(())
     });
 }

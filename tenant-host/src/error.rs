@@ -206,6 +206,9 @@ pub enum Failure {
     /// The signals that stop a delivery can't be listened for.
     #[error("can't listen for signals: {0}")]
     Signals(std::io::Error),
+    /// Its memory would be readable for others.
+    #[error("can't keep core dumps and debuggers away: {0}")]
+    Memory(std::io::Error),
     /// The system gives no random numbers.
     #[error("the system gives no random numbers")]
     Random,
@@ -257,7 +260,11 @@ impl Failure {
             | Self::EnrolConflict { .. } => Exit::Conflict,
             Self::NotGone { .. } => Exit::Timeout,
             Self::AfterRemoval { source } => source.exit(),
-            Self::Interrupted | Self::Random | Self::Output(_) | Self::Signals(_) => Exit::Other,
+            Self::Interrupted
+            | Self::Random
+            | Self::Output(_)
+            | Self::Signals(_)
+            | Self::Memory(_) => Exit::Other,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | feature | what it brings |
 //! | --- | --- |
-//! | none | [`evidence`] (keys, quotes, credentials), [`pki`] (certificates), [`link`] (HTTPS client), [`policy`], [`transport`] |
+//! | none | [`evidence`] (keys, quotes, credentials), [`pki`] (certificates), [`link`] (HTTPS client), [`memory`], [`policy`], [`transport`] |
 //! | `server` (default) | the program: the server loop, the registrar, the store and the rounds |
 //!
 //! Everything that comes from a node or from a peer is hostile until a type of this crate holds it: a value that exists
@@ -20,6 +20,7 @@ pub mod evidence;
 #[cfg(feature = "server")]
 pub mod http;
 pub mod link;
+pub mod memory;
 pub mod pki;
 pub mod policy;
 #[cfg(feature = "server")]

@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
@@ -16,6 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::api::v2::{self, Api};
 use crate::config::Config;
 use crate::http::{Listening, stop_switch};
+use crate::memory;
 use crate::pki::{Authority, PkiError, Place};
 use crate::registrar::Registrar;
 use crate::rounds::schedule::{ChangeError, Rounds};
@@ -48,7 +48,7 @@ pub enum RunError {
 /// [`RunError`]: it didn't start.
 pub fn run(config: &Config) -> Result<(), RunError> {
     log_to_stderr(config.log_level);
-    keep_memory_private().map_err(|error| RunError::System(error.into()))?;
+    memory::keep_private().map_err(RunError::System)?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -125,16 +125,6 @@ async fn listen(
     Listening::bind(address, Some(tls), v2::routes(api))
         .await
         .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
-}
-
-/// No core dump and no debugger of the same user shows the at-rest key or a V that is on its way.
-fn keep_memory_private() -> rustix::io::Result<()> {
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    setrlimit(Resource::Core, none)?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)
 }
 
 /// This program's own lines at the level, its libraries' from `warn` on: they know nothing of secrets.
