@@ -25,7 +25,7 @@ use agent_core::wire::route::ApiVersions;
 use log::LevelFilter;
 
 use crate::identity::UuidMode;
-use crate::tpm::tss::TctiName;
+use crate::tpm::TctiName;
 pub use error::{ConfigError, Source};
 pub use file::FileFault;
 pub use help::help;

@@ -31,7 +31,7 @@ use crate::net::tls::{ClientAuthorities, TlsError, server_config};
 use crate::node::Node;
 use crate::queue::queue;
 use crate::register::{Contact, RegisterError, register};
-use crate::tpm::tss::{TssError, TssTpm};
+use crate::tpm::{HostTpm, TpmError};
 use crate::worker::{ScriptRules, Stop, Worker};
 
 /// Why the agent can't serve.
@@ -50,7 +50,7 @@ pub enum RunError {
     /// The landing zone can't be used.
     Landing(LandingError),
     /// The TPM can't be used.
-    Tpm(TssError),
+    Tpm(TpmError),
     /// The agent's certificate can't be made.
     Certificate(CertificateError),
     /// TLS can't be set up.
@@ -133,7 +133,7 @@ fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
         TcpListener::bind(address).map_err(|error| RunError::Listen { address, error })?;
     let guests = Guests::read(config)?;
     let zone = Zone::open(&config.keylime_dir, config.secure_size).map_err(RunError::Landing)?;
-    let mut tpm = TssTpm::open(&config.tcti, config.tpm_signing_alg, config.tpm_hash_alg)
+    let mut tpm = HostTpm::open(&config.tcti, config.tpm_signing_alg, config.tpm_hash_alg)
         .map_err(RunError::Tpm)?;
     let (contact, door) = identify(config, guests, &mut tpm)?;
 
@@ -168,10 +168,10 @@ fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
 fn worker(
     config: &Config,
     contact: &Contact,
-    node: Arc<Node<TssTpm>>,
+    node: Arc<Node<HostTpm>>,
     zone: Zone,
     stop: Arc<Stop>,
-) -> Worker<TssTpm> {
+) -> Worker<HostTpm> {
     Worker {
         node,
         archives: config.extract_payload_zip.then(|| Limits {
@@ -251,7 +251,7 @@ impl Guests {
 fn identify(
     config: &Config,
     guests: Guests,
-    tpm: &mut TssTpm,
+    tpm: &mut HostTpm,
 ) -> Result<(Contact, Door), RunError> {
     let mut random = [0; 16];
     tpm.random(&mut random).map_err(RunError::Tpm)?;
