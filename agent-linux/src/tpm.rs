@@ -1,7 +1,14 @@
-//! The TPM: what the agent does with one, over a way to it.
+//! The TPM: what the agent does with one, over either way to it.
 //!
 //! [`Commands`] is a way to a TPM: one of its commands a method. Everything else (which keys, when they are loaded, what is
-//! flushed, how an odd answer is met) stands once, above it, so that all ways make the same node of the same TPM.
+//! flushed, how an odd answer is met) stands once, above it, so that both ways make the same node of the same TPM.
+//!
+//! | feature | way | what it takes |
+//! | --- | --- | --- |
+//! | `tss` (default) | [`tss`] | tpm2-tss, a C library with plugins that it opens at run time |
+//! | `raw` | [`raw`] | the kernel's device or swtpm's socket, nothing else |
+//!
+//! With both features the program uses `tss`.
 
 mod activation;
 mod code;
@@ -13,8 +20,11 @@ mod node;
 mod nv;
 mod pcr;
 mod pem;
+#[cfg(feature = "raw")]
+pub mod raw;
 mod room;
 mod template;
+#[cfg(feature = "tss")]
 pub mod tss;
 mod value;
 
@@ -24,5 +34,14 @@ pub use error::{Cause, TpmError};
 pub use name::TctiName;
 pub use node::NodeTpm;
 
+#[cfg(not(any(feature = "tss", feature = "raw")))]
+compile_error!(
+    "the agent needs a way to its TPM: build it with the feature `tss` (tpm2-tss, the default) or `raw` (no C library)"
+);
+
 /// The TPM as the program opens it.
+#[cfg(feature = "tss")]
 pub type HostTpm = NodeTpm<tss::Tss>;
+/// The TPM as the program opens it.
+#[cfg(all(feature = "raw", not(feature = "tss")))]
+pub type HostTpm = NodeTpm<raw::Raw>;

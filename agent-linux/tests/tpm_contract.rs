@@ -1,6 +1,9 @@
 //! What [`agent_core::tpm::Tpm`] promises, tried on real software TPMs by each way to them that this build has.
 #![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
+#[cfg(all(feature = "tss", feature = "raw"))]
+#[path = "tpm_contract/both.rs"]
+mod both;
 mod common;
 #[path = "tpm_contract/keys.rs"]
 mod keys;
@@ -50,4 +53,7 @@ macro_rules! contract {
     };
 }
 
+#[cfg(feature = "tss")]
 contract!(tss: agent_linux::tpm::tss::Tss);
+#[cfg(feature = "raw")]
+contract!(raw: agent_linux::tpm::raw::Raw);

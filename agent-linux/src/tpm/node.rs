@@ -123,6 +123,13 @@ impl<C: Commands> Tpm for NodeTpm<C> {
         bank: HashAlg,
         pcrs: PcrMask,
     ) -> Result<SignedQuote, TpmError> {
+        if nonce.len() > MAX_NONCE_BYTES {
+            return Err(TpmError::Size {
+                what: "the nonce",
+                need: MAX_NONCE_BYTES,
+                have: nonce.len(),
+            });
+        }
         let Self { tpm, ak, .. } = self;
         with_room(tpm, |tpm| {
             ak.with(tpm, |tpm, ak| tpm.quote(ak, nonce, bank, pcrs))
@@ -203,3 +210,7 @@ fn exactly(what: &'static str, need: usize, bytes: &[u8]) -> Result<(), TpmError
 const EK: &str = "endorsement key";
 const TLS_SEED_TEXT: &[u8] = b"keyhalf tls seed 1";
 const RSA_BYTES: usize = 2048 / 8;
+/// A hash's identifier and the longest digest.
+///
+/// Source: TPM 2.0 Library part 2, TPM2B_DATA.
+const MAX_NONCE_BYTES: usize = 2 + 64;
