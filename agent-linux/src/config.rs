@@ -26,7 +26,7 @@ use log::LevelFilter;
 
 use crate::identity::UuidMode;
 use crate::privilege::UserSpec;
-use crate::tpm::tss::TctiName;
+use crate::tpm::TctiName;
 pub use error::{ConfigError, Source};
 pub use file::FileFault;
 pub use help::help;

@@ -13,6 +13,8 @@
 //!
 //! | feature | what it adds |
 //! | --- | --- |
+//! | `tss` (default) | [`tpm::tss`]: the TPM over tpm2-tss |
+//! | `raw` | [`tpm::raw`]: the TPM without any C library; the program takes it where `tss` is off |
 //! | `plain-http` | `enable_agent_mtls = false`: plain HTTP with anyone who comes, for tests; doesn't compile in a release build |
 
 #[cfg(all(feature = "plain-http", not(debug_assertions)))]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use agent_linux::config::{Invocation, help};
 
 fn main() -> ExitCode {
+    #[cfg(feature = "tss")]
     agent_linux::tpm::tss::quiet_library();
     let arguments = std::env::args_os().skip(1);
     let ended = match Invocation::read(arguments, |name| std::env::var(name).ok()) {

@@ -33,7 +33,7 @@ use crate::node::Node;
 use crate::privilege::{self, Account, PrivilegeError};
 use crate::queue::queue;
 use crate::register::{Contact, RegisterError, register};
-use crate::tpm::tss::{TssError, TssTpm};
+use crate::tpm::{HostTpm, TpmError};
 use crate::worker::{ScriptRules, Stop, Worker};
 
 /// Why the agent can't serve.
@@ -54,7 +54,7 @@ pub enum RunError {
     /// The agent can't become the user that it is to run as.
     Privilege(PrivilegeError),
     /// The TPM can't be used.
-    Tpm(TssError),
+    Tpm(TpmError),
     /// The agent's certificate can't be made.
     Certificate(CertificateError),
     /// TLS can't be set up.
@@ -141,7 +141,7 @@ fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
     let guests = Guests::read(config)?;
     let (owner, size) = (account.owner(), config.secure_size);
     let zone = Zone::open_for(owner, &config.keylime_dir, size).map_err(RunError::Landing)?;
-    let mut tpm = TssTpm::open(&config.tcti, config.tpm_signing_alg, config.tpm_hash_alg)
+    let mut tpm = HostTpm::open(&config.tcti, config.tpm_signing_alg, config.tpm_hash_alg)
         .map_err(RunError::Tpm)?;
     let (contact, door) = identify(config, guests, &mut tpm)?;
     // All that takes root is open.
@@ -203,10 +203,10 @@ fn worker(
     config: &Config,
     contact: &Contact,
     account: Account,
-    node: Arc<Node<TssTpm>>,
+    node: Arc<Node<HostTpm>>,
     zone: Zone,
     stop: Arc<Stop>,
-) -> Worker<TssTpm> {
+) -> Worker<HostTpm> {
     Worker {
         node,
         archives: config.extract_payload_zip.then(|| Limits {
@@ -287,7 +287,7 @@ impl Guests {
 fn identify(
     config: &Config,
     guests: Guests,
-    tpm: &mut TssTpm,
+    tpm: &mut HostTpm,
 ) -> Result<(Contact, Door), RunError> {
     let mut random = [0; 16];
     tpm.random(&mut random).map_err(RunError::Tpm)?;

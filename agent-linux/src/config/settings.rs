@@ -307,7 +307,10 @@ mod tests {
             (&["serve", "--ip", "0.0.0.0"], "--contact-ip"),
             (&["serve", "--ip", "localhost"], "IP address"),
             (&["serve", "--uuid", "a/b"], "no identifier"),
-            (&["serve", "--tcti", "swtpm:path=/x"], "key that this kind"),
+            (
+                &["serve", "--tcti", "swtpm:socket=/x"],
+                "key that this kind",
+            ),
             (&["serve", "--tpm-signing-alg", "rsapss"], "ecdsa or rsassa"),
             (&["serve", "--secure-size", "lots"], "16m"),
             (&["serve", "--payload-script", "../x"], "autorun.sh"),

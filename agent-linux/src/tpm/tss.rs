@@ -1,36 +1,37 @@
-//! The TPM over tpm2-tss: the only folder that names `tss_esapi`.
-//!
-//! Nothing stays loaded between two calls: keys are made once and live as saved contexts in memory, sessions are passwords or
-//! last for one command. So a bare software TPM with its three places is enough, and behind a resource manager little is
-//! swapped. Each path, errors included, flushes what it loaded.
+//! The way to the TPM over tpm2-tss: the only folder that names `tss_esapi`.
 
-mod activation;
-mod channel;
 mod convert;
-mod error;
-mod key;
-mod name;
-mod nv;
-mod pcr;
-mod pem;
-mod template;
+
+use std::str::FromStr;
+use std::time::Instant;
 
 use agent_core::secret::Secret;
-use agent_core::tpm::{Identity, Opened, SignedQuote, Tpm};
-use agent_core::wire::quote::{Digest, HashAlg, PcrMask, PcrValues, SignAlg};
-use tss_esapi::interface_types::algorithm::HashingAlgorithm;
-use tss_esapi::interface_types::session_handles::AuthSession;
-use tss_esapi::structures::{
-    self as tpm2, Data, DigestValues, EncryptedSecret, HashScheme, IdObject, MaxBuffer,
-    PublicKeyRsa, RsaDecryptionScheme, SignatureScheme,
+use agent_core::tpm::{Opened, SignedQuote};
+use agent_core::wire::quote::{Digest, HashAlg, PcrMask};
+use tss_esapi::constants::{CapabilityType, SessionType, StartupType};
+use tss_esapi::handles::{
+    AuthHandle, KeyHandle, NvIndexHandle, NvIndexTpmHandle, ObjectHandle, PersistentTpmHandle,
+    SessionHandle, TpmHandle,
 };
+use tss_esapi::interface_types::algorithm::HashingAlgorithm;
+use tss_esapi::interface_types::resource_handles::{Hierarchy, NvAuth};
+use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
+use tss_esapi::structures::{
+    self as tpm2, CapabilityData, Data, DigestValues, EncryptedSecret, HashScheme, IdObject,
+    MaxBuffer, Nonce, Public, PublicKeyRsa, RsaDecryptionScheme, SignatureScheme,
+    SymmetricDefinition,
+};
+use tss_esapi::tcti_ldr::TctiNameConf;
+use tss_esapi::traits::UnMarshall;
+use tss_esapi::utils::TpmsContext;
+use tss_esapi::{Context, Error as Code};
 
-use channel::Channel;
-use convert::{bounded, marshal, opened, sized};
-pub use error::TssError;
-use key::Key;
-pub use name::TctiName;
-use template::{EkKind, hashing};
+use super::code::until_ready;
+use super::commands::{Commands, PublicArea};
+use super::error::{CREATE_PRIMARY, Cause, TpmError};
+use super::name::{Place, TctiName};
+use super::value::{opened, secret};
+use convert::{area, cause, hashing, marshalled, pcr_handle, selection, taken};
 
 /// Keeps tpm2-tss from writing to standard error: it reports every refusal of the TPM there, also those that the agent
 /// expects and handles. A `TSS2_LOG` that the user has set stays.
@@ -44,131 +45,207 @@ pub fn quiet_library() {
     }
 }
 
-/// A TPM with the agent's keys made.
-pub struct TssTpm {
-    channel: Channel,
-    ek_kind: Option<EkKind>,
-    ek: Key,
-    ak: Key,
-    transport: Key,
-    identity: Identity,
-    ek_pem: String,
+/// A TPM that the library has opened.
+pub struct Tss {
+    context: Context,
+    shared: bool,
 }
 
-impl TssTpm {
-    /// Opens the TPM and makes the agent's keys: EK, AK with this scheme and hash, transport key.
-    ///
-    /// The EK is the one with a certificate in NV, RSA-2048 first, and P-256 if there is none; one that was made persistent is
-    /// used as it is.
-    ///
-    /// # Errors
-    /// The TPM doesn't answer, or not as it should; [`TssError::EndorsementPassword`].
-    ///
-    /// # Cost
-    /// Two RSA keys: 50 to 300 ms on a software TPM, seconds on some others.
-    pub fn open(name: &TctiName, sign: SignAlg, hash: HashAlg) -> Result<Self, TssError> {
-        let mut channel = Channel::open(name)?;
-        let ek_kind = certified_ek(&mut channel)?;
-        let kind = ek_kind.unwrap_or(EkKind::P256);
-        let template = template::endorsement(kind)?;
-        let ek = match Key::persistent(&mut channel, EK, kind.persistent_handle(), &template)? {
-            Some(key) => key,
-            None => Key::create(&mut channel, EK, template)?,
-        };
-        let ak = Key::create(
-            &mut channel,
-            "attestation key",
-            template::attestation(sign, hash)?,
-        )?;
-        let transport = Key::create(&mut channel, "transport key", template::transport()?)?;
-        let identity = Identity {
-            ek_public: marshal(ek.public())?,
-            ak_public: marshal(ak.public())?,
-            transport_pem: pem::of(transport.public())?
-                .parse()
-                .map_err(|_| pem::TOO_LONG)?,
-        };
-        let ek_pem = pem::of(ek.public())?;
-        Ok(Self {
-            channel,
-            ek_kind,
-            ek,
-            ak,
-            transport,
-            identity,
-            ek_pem,
+impl Tss {
+    /// Sends one command, again while the TPM says that it is only busy.
+    fn ask<T>(
+        &mut self,
+        command: &'static str,
+        mut send: impl FnMut(&mut Context) -> Result<T, Code>,
+    ) -> Result<T, TpmError> {
+        let began = log::log_enabled!(log::Level::Debug).then(Instant::now);
+        let answer = until_ready(|| send(&mut self.context).map_err(cause));
+        if let Some(began) = began {
+            log::debug!("{command}: {} us", began.elapsed().as_micros());
+        }
+        answer.map_err(|cause| TpmError::of(command, cause))
+    }
+
+    /// Has the TPM say something longer than a decrypted key half: the library keeps the last answer in a buffer that it never
+    /// wipes, and reuses it for the next one.
+    fn overwrite_last_answer(&mut self) -> Result<(), TpmError> {
+        self.ask(GET_CAPABILITY, |tpm| {
+            tpm.get_capability(CapabilityType::TpmProperties, PROPERTIES_FIRST, PROPERTIES)
         })
+        .map(drop)
     }
 
-    /// The EK's `SubjectPublicKeyInfo` in PEM, as OpenSSL writes it.
-    #[must_use]
-    pub fn ek_pem(&self) -> &str {
-        &self.ek_pem
+    /// Does `work` with the library's handle of an NV index.
+    fn with_index<T>(
+        &mut self,
+        index: u32,
+        work: impl FnOnce(&mut Self, NvIndexHandle) -> Result<T, TpmError>,
+    ) -> Result<T, TpmError> {
+        let index = NvIndexTpmHandle::new(index).map_err(|_| BAD_HANDLE)?;
+        let object = self.ask(NV_READ_PUBLIC, |tpm| {
+            tpm.tr_from_tpm_public(TpmHandle::NvIndex(index))
+        })?;
+        let result = work(self, NvIndexHandle::from(object));
+        let closed = self.forget(object);
+        let value = result?;
+        closed?;
+        Ok(value)
+    }
+}
+
+impl Commands for Tss {
+    type Handle = ObjectHandle;
+    type Session = AuthSession;
+    type Context = TpmsContext;
+
+    fn open(name: &TctiName) -> Result<Self, TpmError> {
+        // The library would pass over the path and take its default address.
+        if let Place::SwtpmSocket(_) = name.place() {
+            return Err(name.refused("tpm2-tss takes swtpm's host and port only"));
+        }
+        let conf = TctiNameConf::from_str(&name.to_string())
+            .map_err(|_| name.refused("tpm2-tss doesn't take it"))?;
+        let context = Context::new(conf).map_err(|code| TpmError::Open {
+            tcti: name.to_string(),
+            cause: cause(code),
+        })?;
+        let shared = name.is_shared();
+        Ok(Self { context, shared })
     }
 
-    /// What the agent's TLS key is derived from: the TPM's HMAC over a fixed text, the same at each start and known to no
-    /// other TPM. `TPM2_Clear` changes it.
-    ///
-    /// # Errors
-    /// The TPM's.
-    pub fn tls_seed(&mut self) -> Result<Secret<32>, TssError> {
-        let mut key = Key::create(&mut self.channel, "TLS key", template::tls()?)?;
-        let text = MaxBuffer::try_from(TLS_SEED_TEXT).map_err(|_| TssError::Malformed {
-            what: "the TLS seed's text",
+    fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    fn startup(&mut self) -> Result<(), TpmError> {
+        self.ask("TPM2_Startup", |tpm| tpm.startup(StartupType::Clear))
+    }
+
+    fn handles(&mut self, first: u32, count: u32) -> Result<Vec<u32>, TpmError> {
+        let (data, _) = self.ask(GET_CAPABILITY, |tpm| {
+            tpm.get_capability(CapabilityType::Handles, first, count)
         })?;
-        let digest = self.channel.with_room(|channel| {
-            key.with(channel, |channel, key| {
-                channel.ask("TPM2_HMAC", |tpm| {
-                    tpm.execute_with_session(PASSWORD, |tpm| {
-                        tpm.hmac(key.into(), text.clone(), HashingAlgorithm::Null)
-                    })
-                })
-            })
-        })?;
-        match <&[u8; 32]>::try_from(digest.value()) {
-            Ok(bytes) => Ok(Secret::copy_of(bytes)),
-            Err(_) => Err(TssError::Size {
-                what: "the TPM's HMAC",
-                need: 32,
-                have: digest.value().len(),
+        match data {
+            CapabilityData::Handles(list) => {
+                Ok(list.into_inner().into_iter().map(u32::from).collect())
+            }
+            _ => Err(TpmError::Malformed {
+                what: "the TPM's list of handles",
             }),
         }
     }
-}
 
-impl Tpm for TssTpm {
-    type Error = TssError;
-
-    fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
-    fn ek_certificate(&mut self, out: &mut [u8]) -> Result<Option<usize>, TssError> {
-        match self.ek_kind {
-            Some(kind) => {
-                nv::read_certificate(&mut self.channel, kind.certificate_index(), out).map(Some)
+    fn create_primary(&mut self, template: &[u8]) -> Result<(ObjectHandle, PublicArea), TpmError> {
+        let template = Public::unmarshall(template).map_err(|_| TpmError::Malformed {
+            what: "a key template",
+        })?;
+        let made = self.ask(CREATE_PRIMARY, |tpm| {
+            tpm.execute_with_session(PASSWORD, |tpm| {
+                tpm.create_primary(
+                    Hierarchy::Endorsement,
+                    template.clone(),
+                    None,
+                    None,
+                    None,
+                    None,
+                )
+            })
+        })?;
+        let handle = ObjectHandle::from(made.key_handle);
+        match area(&made.out_public) {
+            Ok(public) => Ok((handle, public)),
+            Err(error) => {
+                self.flush(handle)?;
+                Err(error)
             }
-            None => Ok(None),
         }
     }
 
-    fn activate_credential(&mut self, id_object: &[u8], secret: &[u8]) -> Result<Opened, TssError> {
-        let blob = sized("TPM2B_ID_OBJECT", id_object, IdObject::MAX_SIZE)?;
-        let blob = IdObject::try_from(blob).map_err(|_| TssError::Malformed {
-            what: "TPM2B_ID_OBJECT",
+    fn persistent(&mut self, handle: u32) -> Result<(ObjectHandle, PublicArea), TpmError> {
+        let handle = PersistentTpmHandle::new(handle).map_err(|_| BAD_HANDLE)?;
+        let object = self.ask("TPM2_ReadPublic", |tpm| {
+            tpm.tr_from_tpm_public(TpmHandle::Persistent(handle))
         })?;
-        let secret = sized("TPM2B_ENCRYPTED_SECRET", secret, EncryptedSecret::MAX_SIZE)?;
-        let secret = EncryptedSecret::try_from(secret).map_err(|_| TssError::Malformed {
-            what: "TPM2B_ENCRYPTED_SECRET",
+        let (public, _, _) = self.ask("TPM2_ReadPublic", |tpm| {
+            tpm.read_public(KeyHandle::from(object))
         })?;
-        let Self {
-            channel, ek, ak, ..
-        } = self;
-        let credential = channel.with_room(|channel| {
-            ek.with(channel, |channel, ek| {
-                ak.with(channel, |channel, ak| {
-                    activation::activate(channel, ek, ak, &blob, &secret)
-                })
+        Ok((object, area(&public)?))
+    }
+
+    fn forget(&mut self, mut handle: ObjectHandle) -> Result<(), TpmError> {
+        self.ask("Esys_TR_Close", |tpm| tpm.tr_close(&mut handle))
+    }
+
+    fn context_save(&mut self, handle: ObjectHandle) -> Result<TpmsContext, TpmError> {
+        self.ask("TPM2_ContextSave", |tpm| tpm.context_save(handle))
+    }
+
+    fn context_load(&mut self, context: &TpmsContext) -> Result<ObjectHandle, TpmError> {
+        self.ask("TPM2_ContextLoad", |tpm| tpm.context_load(context.clone()))
+    }
+
+    fn flush(&mut self, handle: ObjectHandle) -> Result<(), TpmError> {
+        self.ask("TPM2_FlushContext", |tpm| tpm.flush_context(handle))
+    }
+
+    fn flush_session(&mut self, session: AuthSession) -> Result<(), TpmError> {
+        self.flush(SessionHandle::from(session).into())
+    }
+
+    fn flush_foreign(&mut self, handle: u32) -> Result<(), TpmError> {
+        let handle = TpmHandle::try_from(handle).map_err(|_| BAD_HANDLE)?;
+        let object = self.ask("TPM2_ReadPublic", |tpm| tpm.tr_from_tpm_public(handle))?;
+        match self.flush(object) {
+            // The library's book-keeping holds that policy sessions aren't flushed, after it has flushed them.
+            Err(TpmError::Command {
+                cause: Cause::Wrapper(_),
+                ..
+            }) => Ok(()),
+            result => result,
+        }
+    }
+
+    fn start_policy_session(&mut self) -> Result<AuthSession, TpmError> {
+        self.ask("TPM2_StartAuthSession", |tpm| {
+            let (kind, hash) = (SessionType::Policy, HashingAlgorithm::Sha256);
+            let symmetric = SymmetricDefinition::AES_128_CFB;
+            tpm.start_auth_session(None, None, None, kind, symmetric, hash)
+        })?
+        .ok_or(NO_SESSION)
+    }
+
+    fn policy_secret(&mut self, session: AuthSession) -> Result<(), TpmError> {
+        let session = PolicySession::try_from(session).map_err(|_| NO_SESSION)?;
+        self.ask("TPM2_PolicySecret", |tpm| {
+            tpm.execute_with_session(PASSWORD, |tpm| {
+                let (nonce, reference) = (Nonce::default(), Nonce::default());
+                let digest = tpm2::Digest::default();
+                tpm.policy_secret(
+                    session,
+                    AuthHandle::Endorsement,
+                    nonce,
+                    digest,
+                    reference,
+                    None,
+                )
+            })
+        })
+        .map(drop)
+    }
+
+    fn activate_credential(
+        &mut self,
+        ak: ObjectHandle,
+        ek: ObjectHandle,
+        session: AuthSession,
+        id_object: &[u8],
+        secret: &[u8],
+    ) -> Result<Opened, TpmError> {
+        let blob: IdObject = taken("TPM2B_ID_OBJECT", id_object)?;
+        let secret: EncryptedSecret = taken("TPM2B_ENCRYPTED_SECRET", secret)?;
+        let credential = self.ask("TPM2_ActivateCredential", |tpm| {
+            tpm.execute_with_sessions((PASSWORD, Some(session), None), |tpm| {
+                tpm.activate_credential(ak.into(), ek.into(), blob.clone(), secret.clone())
             })
         })?;
         opened("the credential", credential.value())
@@ -176,134 +253,136 @@ impl Tpm for TssTpm {
 
     fn quote(
         &mut self,
+        ak: ObjectHandle,
         nonce: &[u8],
         bank: HashAlg,
         pcrs: PcrMask,
-    ) -> Result<SignedQuote, TssError> {
-        let size = TssError::Size {
-            what: "the nonce",
-            need: Data::MAX_SIZE,
-            have: nonce.len(),
-        };
-        let nonce = Data::try_from(nonce).map_err(|_| size)?;
-        let selection = pcr::selection(bank, pcrs.iter())?;
-        let Self { channel, ak, .. } = self;
-        let (attest, signature) = channel.with_room(|channel| {
-            ak.with(channel, |channel, ak| {
-                channel.ask("TPM2_Quote", |tpm| {
-                    tpm.execute_with_session(PASSWORD, |tpm| {
-                        tpm.quote(ak, nonce.clone(), SignatureScheme::Null, selection.clone())
-                    })
-                })
+    ) -> Result<SignedQuote, TpmError> {
+        let nonce: Data = taken("the nonce", nonce)?;
+        let selection = selection(bank, pcrs)?;
+        let (attest, signature) = self.ask("TPM2_Quote", |tpm| {
+            tpm.execute_with_session(PASSWORD, |tpm| {
+                let scheme = SignatureScheme::Null;
+                tpm.quote(ak.into(), nonce.clone(), scheme, selection.clone())
             })
         })?;
         Ok(SignedQuote {
-            attest: bounded("TPMS_ATTEST", &attest)?,
-            signature: bounded("TPMT_SIGNATURE", &signature)?,
+            attest: marshalled("TPMS_ATTEST", &attest)?,
+            signature: marshalled("TPMT_SIGNATURE", &signature)?,
         })
     }
 
-    fn pcr_read(&mut self, bank: HashAlg, pcrs: PcrMask) -> Result<PcrValues, TssError> {
-        pcr::read(&mut self.channel, bank, pcrs)
+    fn pcr_read(&mut self, bank: HashAlg, pcrs: PcrMask) -> Result<(u32, Vec<Digest>), TpmError> {
+        let selection = selection(bank, pcrs)?;
+        let (updates, _, digests) =
+            self.ask("TPM2_PCR_Read", |tpm| tpm.pcr_read(selection.clone()))?;
+        let digests = digests.value().iter().map(|digest| {
+            Digest::from_slice(digest.value()).map_err(|_| TpmError::Malformed {
+                what: "the value of a PCR",
+            })
+        });
+        Ok((updates, digests.collect::<Result<_, _>>()?))
     }
 
-    fn pcr_extend(&mut self, pcr: u8, bank: HashAlg, digest: &Digest) -> Result<(), TssError> {
-        if digest.len() != bank.digest_bytes() {
-            return Err(TssError::Size {
-                what: "the digest",
-                need: bank.digest_bytes(),
-                have: digest.len(),
-            });
-        }
-        let handle = pcr::handle(pcr)?;
-        let digest = tpm2::Digest::try_from(digest.as_slice())
-            .map_err(|_| TssError::Malformed { what: "the digest" })?;
+    fn pcr_extend(&mut self, pcr: u8, bank: HashAlg, digest: &[u8]) -> Result<(), TpmError> {
+        let handle = pcr_handle(pcr)?;
         let mut values = DigestValues::new();
-        values.set(hashing(bank), digest);
-        self.channel.ask("TPM2_PCR_Extend", |tpm| {
+        values.set(hashing(bank), taken("the digest", digest)?);
+        self.ask("TPM2_PCR_Extend", |tpm| {
             tpm.execute_with_session(PASSWORD, |tpm| tpm.pcr_extend(handle, values.clone()))
         })
     }
 
-    fn pcr_reset(&mut self, pcr: u8) -> Result<(), TssError> {
-        let handle = pcr::handle(pcr)?;
-        self.channel.ask("TPM2_PCR_Reset", |tpm| {
+    fn pcr_reset(&mut self, pcr: u8) -> Result<(), TpmError> {
+        let handle = pcr_handle(pcr)?;
+        self.ask("TPM2_PCR_Reset", |tpm| {
             tpm.execute_with_session(PASSWORD, |tpm| tpm.pcr_reset(handle))
         })
     }
 
-    fn oaep_decrypt(&mut self, ciphertext: &[u8]) -> Result<Opened, TssError> {
-        if ciphertext.len() != RSA_BYTES {
-            return Err(TssError::Size {
-                what: "the encrypted key half",
-                need: RSA_BYTES,
-                have: ciphertext.len(),
-            });
-        }
-        let ciphertext = PublicKeyRsa::try_from(ciphertext).map_err(|_| TssError::Malformed {
-            what: "the encrypted key half",
-        })?;
+    fn oaep_decrypt(&mut self, key: ObjectHandle, ciphertext: &[u8]) -> Result<Opened, TpmError> {
+        let ciphertext: PublicKeyRsa = taken("the ciphertext", ciphertext)?;
         let scheme = RsaDecryptionScheme::Oaep(HashScheme::new(HashingAlgorithm::Sha1));
-        let Self {
-            channel, transport, ..
-        } = self;
-        let plain = channel.with_room(|channel| {
-            transport.with(channel, |channel, key| {
-                channel.ask("TPM2_RSA_Decrypt", |tpm| {
-                    tpm.execute_with_session(PASSWORD, |tpm| {
-                        tpm.rsa_decrypt(key, ciphertext.clone(), scheme, Data::default())
-                    })
-                })
+        let plain = self.ask("TPM2_RSA_Decrypt", |tpm| {
+            tpm.execute_with_session(PASSWORD, |tpm| {
+                tpm.rsa_decrypt(key.into(), ciphertext.clone(), scheme, Data::default())
             })
         })?;
         let half = opened("the key half", plain.value())?;
-        channel.overwrite_last_answer()?;
+        self.overwrite_last_answer()?;
         Ok(half)
     }
 
-    fn random(&mut self, out: &mut [u8]) -> Result<(), TssError> {
-        let mut rest = out;
-        while !rest.is_empty() {
-            let want = rest.len().min(RANDOM_BYTES);
-            let bytes = self
-                .channel
-                .ask("TPM2_GetRandom", |tpm| tpm.get_random(want))?;
-            let got = bytes.value().len();
-            let Some((head, tail)) = rest
-                .split_at_mut_checked(got)
-                .filter(|_| (1..=want).contains(&got))
-            else {
-                return Err(TssError::Size {
-                    what: "the TPM's random number",
-                    need: want,
-                    have: got,
-                });
-            };
-            head.copy_from_slice(bytes.value());
-            rest = tail;
+    fn hmac(&mut self, key: ObjectHandle, text: &[u8]) -> Result<Secret<32>, TpmError> {
+        let text: MaxBuffer = taken("the text of an HMAC", text)?;
+        let digest = self.ask("TPM2_HMAC", |tpm| {
+            tpm.execute_with_session(PASSWORD, |tpm| {
+                tpm.hmac(key, text.clone(), HashingAlgorithm::Null)
+            })
+        })?;
+        secret("the TPM's HMAC", digest.value())
+    }
+
+    fn random(&mut self, out: &mut [u8]) -> Result<usize, TpmError> {
+        let need = out.len().min(RANDOM_BYTES);
+        let bytes = self.ask("TPM2_GetRandom", |tpm| tpm.get_random(need))?;
+        let have = bytes.value().len();
+        let place = out.get_mut(..have).filter(|_| have <= need);
+        place
+            .ok_or(TpmError::Size {
+                what: "the TPM's random number",
+                need,
+                have,
+            })?
+            .copy_from_slice(bytes.value());
+        Ok(have)
+    }
+
+    fn nv_size(&mut self, index: u32) -> Result<usize, TpmError> {
+        self.with_index(index, |tpm, index| {
+            let (public, _) = tpm.ask(NV_READ_PUBLIC, |tpm| tpm.nv_read_public(index))?;
+            Ok(public.data_size())
+        })
+    }
+
+    fn nv_read(&mut self, index: u32, offset: u16, piece: &mut [u8]) -> Result<(), TpmError> {
+        let what = "a piece of an NV index";
+        let need = piece.len();
+        let len = u16::try_from(need).map_err(|_| TpmError::Malformed { what })?;
+        let bytes = self.with_index(index, |tpm, index| {
+            tpm.ask("TPM2_NV_Read", |tpm| {
+                tpm.execute_with_session(PASSWORD, |tpm| {
+                    tpm.nv_read(NvAuth::NvIndex(index), index, len, offset)
+                })
+            })
+        })?;
+        let have = bytes.value().len();
+        if have != need {
+            return Err(TpmError::Size { what, need, have });
         }
+        piece.copy_from_slice(bytes.value());
         Ok(())
     }
-}
-
-/// Which EK has a certificate in this TPM.
-fn certified_ek(channel: &mut Channel) -> Result<Option<EkKind>, TssError> {
-    for kind in [EkKind::Rsa2048, EkKind::P256] {
-        if channel.has_handle(kind.certificate_index())? {
-            return Ok(Some(kind));
-        }
-    }
-    Ok(None)
 }
 
 /// The library's variable for what it logs.
 ///
 /// Source: tpm2-tss, doc/logging.md.
 const LOG_VARIABLE: &str = "TSS2_LOG";
-const EK: &str = "endorsement key";
-/// No key of the agent has a password, and a password session costs nothing.
+/// A password session costs nothing.
 const PASSWORD: Option<AuthSession> = Some(AuthSession::Password);
-const TLS_SEED_TEXT: &[u8] = b"keyhalf tls seed 1";
-const RSA_BYTES: usize = 2048 / 8;
+const GET_CAPABILITY: &str = "TPM2_GetCapability";
+const NV_READ_PUBLIC: &str = "TPM2_NV_ReadPublic";
+/// The fixed properties, of which every TPM has more than [`PROPERTIES`].
+///
+/// Source: TPM 2.0 Library part 2, table 23.
+const PROPERTIES_FIRST: u32 = 0x100;
+/// Eight bytes each, of an answer that is to be longer than 64.
+const PROPERTIES: u32 = 32;
 /// What one TPM2_GetRandom gives at least.
 const RANDOM_BYTES: usize = 32;
+
+const BAD_HANDLE: TpmError = TpmError::Malformed { what: "a handle" };
+const NO_SESSION: TpmError = TpmError::Malformed {
+    what: "the policy session",
+};

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use agent_linux::tpm::tss::TctiName;
+use agent_linux::tpm::TctiName;
 use tempfile::TempDir;
 
 /// A running `swtpm`; it goes with the value.

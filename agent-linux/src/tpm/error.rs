@@ -1,17 +1,17 @@
 //! What can go wrong between the agent and its TPM.
 
 use std::fmt;
+use std::io;
 
-use tss_esapi::Error as Code;
-use tss_esapi::constants::response_code::{Tss2ResponseCode, Tss2ResponseCodeKind as Kind};
+use super::code::ResponseCode;
 
 /// Why the TPM didn't do what was asked.
 ///
 /// `Display` names the command, the response code and the next step; it never holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum TssError {
-    /// The name of the TPM (`--tcti`) can't be read.
+pub enum TpmError {
+    /// The name of the TPM (`--tcti`) can't be used.
     Name {
         /// What was given.
         given: String,
@@ -22,15 +22,15 @@ pub enum TssError {
     Open {
         /// The name of the TPM.
         tcti: String,
-        /// The library's code.
-        code: Code,
+        /// Why.
+        cause: Cause,
     },
     /// A command failed.
     Command {
         /// Its name in the TPM 2.0 library specification.
         command: &'static str,
-        /// The response code.
-        code: Code,
+        /// Why.
+        cause: Cause,
     },
     /// The endorsement hierarchy has a password, so keys can't be made under it.
     EndorsementPassword,
@@ -65,39 +65,46 @@ pub enum TssError {
     },
 }
 
-impl TssError {
+/// Who refused, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The TPM, or tpm2-tss on the way to it.
+    Code(ResponseCode),
+    /// The system, on the way to the TPM.
+    System(io::ErrorKind),
+    /// tss-esapi, which found a value that it doesn't take.
+    Wrapper(String),
+}
+
+impl TpmError {
     /// Whether the TPM's few places for objects or sessions are taken.
     pub(super) fn is_out_of_room(&self) -> bool {
-        matches!(
-            self.kind(),
-            Some(Kind::ObjectMemory | Kind::SessionMemory | Kind::SessionHandles | Kind::Memory)
-        )
+        self.code().is_some_and(ResponseCode::is_out_of_room)
     }
 
     /// Whether the TPM waits for `TPM2_Startup`.
     pub(super) fn is_before_startup(&self) -> bool {
-        self.kind() == Some(Kind::Initialize)
+        self.code().is_some_and(ResponseCode::is_before_startup)
     }
 
-    fn kind(&self) -> Option<Kind> {
+    fn code(&self) -> Option<ResponseCode> {
         match self {
             Self::Command {
-                code: Code::Tss2Error(code),
+                cause: Cause::Code(code),
                 ..
-            } => code.kind(),
+            } => Some(*code),
             _ => None,
         }
     }
 
-    /// The error of a command's response code.
-    pub(super) fn of(command: &'static str, code: Code) -> Self {
-        match code {
-            Code::Tss2Error(rc)
-                if command == CREATE_PRIMARY && rc.kind() == Some(Kind::BadAuth) =>
-            {
+    /// The error of a command that failed.
+    pub(super) fn of(command: &'static str, cause: Cause) -> Self {
+        match cause {
+            Cause::Code(code) if command == CREATE_PRIMARY && code.is_bad_password() => {
                 Self::EndorsementPassword
             }
-            code => Self::Command { command, code },
+            cause => Self::Command { command, cause },
         }
     }
 }
@@ -105,27 +112,18 @@ impl TssError {
 /// The command whose bad authorization means a password on the endorsement hierarchy.
 pub(super) const CREATE_PRIMARY: &str = "TPM2_CreatePrimary";
 
-/// Whether a command that failed with this code may simply be sent again.
-pub(super) fn may_be_repeated(code: &Code) -> bool {
-    matches!(code, Code::Tss2Error(rc)
-        if matches!(rc.kind(), Some(Kind::Retry | Kind::Testing | Kind::Yielded | Kind::NvRate)))
-}
-
-impl fmt::Display for TssError {
+impl fmt::Display for TpmError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name { given, reason } => write!(
                 f,
                 "the TPM's name {given:?} can't be used: {reason}; write device:/dev/tpmrm0 or swtpm:host=127.0.0.1,port=2321"
             ),
-            Self::Open { tcti, code } => write!(
+            Self::Open { tcti, cause } => write!(
                 f,
-                "no TPM answers at {tcti} ({}); check that it exists, that this user may open it, and --tcti",
-                Hex(code)
+                "no TPM answers at {tcti} ({cause}); check that it exists, that this user may open it, and --tcti"
             ),
-            Self::Command { command, code } => {
-                write!(f, "{command} failed: {code} ({})", Hex(code))
-            }
+            Self::Command { command, cause } => write!(f, "{command} failed: {cause}"),
             Self::EndorsementPassword => write!(
                 f,
                 "{CREATE_PRIMARY} was refused: the TPM's endorsement hierarchy has a password (0x9a2); \
@@ -150,28 +148,17 @@ impl fmt::Display for TssError {
     }
 }
 
-impl std::error::Error for TssError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Open { code, .. } | Self::Command { code, .. } => Some(code),
-            _ => None,
-        }
-    }
-}
-
-/// The code as a number, as other TPM tools print it.
-struct Hex<'a>(&'a Code);
-
-impl fmt::Display for Hex<'_> {
+impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Code::Tss2Error(Tss2ResponseCode::FormatZero(rc)) => rc.fmt(f),
-            Code::Tss2Error(Tss2ResponseCode::FormatOne(rc)) => rc.fmt(f),
-            Code::Tss2Error(Tss2ResponseCode::Success) => f.write_str("no code"),
-            Code::WrapperError(kind) => kind.fmt(f),
+        match self {
+            Self::Code(code) => code.fmt(f),
+            Self::System(kind) => kind.fmt(f),
+            Self::Wrapper(text) => f.write_str(text),
         }
     }
 }
+
+impl std::error::Error for TpmError {}
 
 #[cfg(test)]
 mod tests {
@@ -189,11 +176,11 @@ mod tests {
             ("TPM2_RSA_Decrypt", 0x9A2, "TPM2_RSA_Decrypt failed", false),
             (CREATE_PRIMARY, 0x902, "0x902", true),
             ("TPM2_StartAuthSession", 0x903, "0x903", true),
-            ("TPM2_Quote", 0x921, "lockout", false),
+            ("TPM2_Quote", 0x921, "TPM_RC_LOCKOUT", false),
             ("TPM2_Quote", 0x000A_000A, "0xa000a", false),
         ];
         for (command, code, text, is_out_of_room) in rows {
-            let error = TssError::of(command, Code::Tss2Error(code.into()));
+            let error = TpmError::of(command, Cause::Code(ResponseCode(code)));
             assert!(error.to_string().contains(text), "{code:x}: {error}");
             assert_eq!(error.is_out_of_room(), is_out_of_room, "{code:x}");
         }
