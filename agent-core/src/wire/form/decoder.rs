@@ -38,8 +38,20 @@ impl Decoder {
         Ok(())
     }
 
-    /// Whole groups of four.
+    /// Whole groups of four. The first fault in the order of the bytes counts, however they were cut into pieces: where the
+    /// room may end, each group is decoded alone.
     fn decode(&mut self, groups: &[u8], out: &mut [u8]) -> Result<(), FormError> {
+        let room = out.len().saturating_sub(self.length);
+        let fitting = (room / 3).saturating_mul(4);
+        let (fitting, edge) = groups.split_at_checked(fitting).unwrap_or((groups, &[]));
+        if !fitting.is_empty() {
+            self.decode_run(fitting, out)?;
+        }
+        edge.chunks(4)
+            .try_for_each(|group| self.decode_run(group, out))
+    }
+
+    fn decode_run(&mut self, groups: &[u8], out: &mut [u8]) -> Result<(), FormError> {
         let malformed = FormError::Base64 { name: PAYLOAD };
         if self.padded {
             return Err(malformed);

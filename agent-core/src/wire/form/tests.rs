@@ -167,3 +167,28 @@ fn vkey() {
         );
     }
 }
+
+/// Found by fuzzing: too much and not base64 at once was the one or the other, as the network cut it.
+#[test]
+fn first_fault_counts_however_it_is_cut() {
+    let full = "MDEyMzQ1Njc4OWFiY2Rl";
+    let too_large = Err(FormError::PayloadTooLarge);
+    let no_base64 = Err(FormError::Base64 { name: PAYLOAD });
+    let rows = [
+        ("AAAA", too_large),
+        ("AAAA!!!!", too_large),
+        ("!!!!AAAA", no_base64),
+        ("AA==!!!!", no_base64),
+        ("AAA=AAAA", too_large),
+    ];
+    for (more, want) in rows {
+        let text = heapless::format!(512; r#"{{"payload":"{full}{more}","#).unwrap();
+        for piece in 1..=text.len() {
+            assert_eq!(
+                read(&text, piece).map(|_| ()),
+                want,
+                "{more} in pieces of {piece}"
+            );
+        }
+    }
+}
