@@ -82,10 +82,14 @@ build_static_agent() {
     fi
     # ring has C and assembly in it.
     CC_x86_64_unknown_linux_musl=musl-gcc CC_aarch64_unknown_linux_musl=aarch64-linux-gnu-gcc \
-        CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld \
+        CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=aarch64-linux-gnu-gcc \
         cargo build --profile tiny -p agent-linux --no-default-features --features raw --target "$target" --locked ||
         die "the static agent for $1 can't be built"
-    cp "$(target_dir)/$target/tiny/keyhalf-agent" "$(target_dir)/debug/keyhalf-agent-static-$1"
+    local profile
+    for profile in debug release; do
+        [ ! -d "$(target_dir)/$profile" ] ||
+            cp "$(target_dir)/$target/tiny/keyhalf-agent" "$(target_dir)/$profile/keyhalf-agent-static-$1"
+    done
 }
 
 target_dir() { printf '%s\n' "${CARGO_TARGET_DIR:-$root/target}"; }

@@ -3,6 +3,7 @@
 //! Whoever isn't root can't look in; nothing in it is swapped where the kernel allows that, nor survives a power cut. A
 //! payload is written to a fresh directory beneath an open handle, and takes the place of the old one in one rename.
 
+mod beneath;
 mod error;
 mod mount;
 mod unpacking;

@@ -1,14 +1,15 @@
 //! The tmpfs itself: mounted once, and trusted only after a look.
 
-use std::os::fd::OwnedFd;
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, fsconfig_create,
     fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, fspick,
-    move_mount,
+    mount_remount, move_mount,
 };
 
 use super::error::Occupant;
@@ -108,31 +109,62 @@ fn resize(root: &OwnedFd, size: u64) -> Result<(), Errno> {
     if stat.f_blocks.checked_mul(stat.f_frsize) == Some(size) {
         return Ok(());
     }
-    let context = fspick(root, "", rustix::mount::FsPickFlags::FSPICK_EMPTY_PATH)?;
+    let context = match fspick(root, "", rustix::mount::FsPickFlags::FSPICK_EMPTY_PATH) {
+        Err(Errno::NOSYS) => {
+            let flags = MountFlags::NOSUID | MountFlags::NODEV;
+            return mount_remount(path_of(root), flags, format!("size={size}"));
+        }
+        context => context?,
+    };
     fsconfig_set_string(&context, "size", size.to_string())?;
     fsconfig_reconfigure(&context)
 }
 
 fn mount(place: &OwnedFd, size: u64) -> Result<(), Errno> {
-    let tmpfs = match new_tmpfs(size, true) {
-        Ok(tmpfs) => tmpfs,
+    match attach(place, size, true) {
         // Before Linux 6.4, and in a user namespace, there is no noswap.
         Err(Errno::INVAL | Errno::PERM) => {
-            let tmpfs = new_tmpfs(size, false)?;
+            attach(place, size, false)?;
             log::warn!(
                 "this kernel offers no tmpfs without swap: an unpacked payload could be swapped out to disk"
             );
-            tmpfs
+            Ok(())
         }
-        Err(errno) => return Err(errno),
-    };
-    move_mount(
-        &tmpfs,
-        "",
-        place,
-        "",
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
+        result => result,
+    }
+}
+
+fn attach(place: &OwnedFd, size: u64, without_swap: bool) -> Result<(), Errno> {
+    match new_tmpfs(size, without_swap) {
+        Ok(tmpfs) => move_mount(
+            &tmpfs,
+            "",
+            place,
+            "",
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
+        ),
+        Err(Errno::NOSYS) => attach_in_one_call(place, size, without_swap),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// What there was before Linux 5.2, and what emulators of processes have. The path leads to the handle and nowhere else.
+fn attach_in_one_call(place: &OwnedFd, size: u64, without_swap: bool) -> Result<(), Errno> {
+    let noswap = if without_swap { ",noswap" } else { "" };
+    let options = format!("size={size},nr_inodes={MAX_INODES},mode=0700{noswap}");
+    let options = CString::new(options).map_err(|_| Errno::INVAL)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    rustix::mount::mount(
+        "keyhalf",
+        path_of(place),
+        "tmpfs",
+        flags,
+        options.as_c_str(),
     )
+}
+
+fn path_of(place: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", place.as_raw_fd())
 }
 
 /// A tmpfs that isn't visible anywhere yet.

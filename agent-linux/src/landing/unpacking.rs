@@ -4,9 +4,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use agent_core::payload::sink::Sink;
-use rustix::fs::{self, FallocateFlags, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::fs::{self, FallocateFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::beneath;
 use super::{FRESH, LandingError, UNZIPPED, Zone};
 
 /// A fresh directory that receives a payload; dropped without [`Unpacking::commit`], all of it goes.
@@ -48,20 +49,7 @@ impl<'a> Unpacking<'a> {
     }
 
     fn open(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let beneath =
-            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let mode = if flags.contains(OFlags::CREATE) {
-            Mode::RUSR | Mode::WUSR
-        } else {
-            Mode::empty()
-        };
-        fs::openat2(
-            &self.root,
-            path,
-            flags | OFlags::CLOEXEC | OFlags::NOFOLLOW,
-            mode,
-            beneath,
-        )
+        beneath::open(&self.root, path, flags)
     }
 
     /// Makes one directory, and those above it that have no entry of their own; one that is there stays.

@@ -15,7 +15,7 @@ use super::{Message, UUID};
 /// What is different in one place of one kind of request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Difference {
-    /// Which request, as [`Route`] is printed.
+    /// Which request, as [`Route`](super::Route) is printed.
     pub route: String,
     /// Which field, from `request`, `status` or `answer` on.
     pub field: String,

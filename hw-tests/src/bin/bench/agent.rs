@@ -1,13 +1,14 @@
 //! What the agent costs: CPU for a quote, time to start, memory.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use hw_tests::Result;
 use hw_tests::byhand::random;
-use hw_tests::node::Node;
+use hw_tests::node::{Build, Node};
 use hw_tests::payload;
 use hw_tests::servers::Verifier;
-use hw_tests::site::Site;
+use hw_tests::site::{self, Site};
 use hw_tests::swtpm::Swtpm;
 use hw_tests::tenant::Tenant;
 
@@ -105,6 +106,42 @@ fn way_into_the_machine(node: &Node<'_>) -> Result<Duration> {
     }
     took.sort_unstable();
     Ok(took[RUNS / 2])
+}
+
+/// How large the agent is as one static file, and what that holds in memory.
+///
+/// # Errors
+/// It isn't built, or a program fails.
+pub(crate) fn static_file(site: &Site) -> Result<Vec<Figure>> {
+    let file = site::programs()?.join(Build::Static.program());
+    let size = fs::metadata(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let verifier = Verifier::start(site)?;
+    let mut idle = Vec::new();
+    for _ in 0..AGENTS {
+        let mut node = Node::install(&verifier, Swtpm::fresh(site)?, &[])?;
+        node.use_build(Build::Static);
+        node.start_agent()?;
+        node.wait_until_registered()?;
+        idle.push(status_kib(node.program()?.pid(), "VmRSS")?);
+    }
+    let idle = Runs::from(idle);
+    Ok(vec![
+        Figure {
+            name: "agent_static_bytes",
+            value: size.len() as f64,
+            unit: "bytes",
+            budget: Budget::AtMost(1_600_000.0),
+            how: "size of the file for x86_64 with musl, profile tiny, feature raw, stripped"
+                .to_owned(),
+        },
+        Figure {
+            name: "agent_static_idle_rss_kib",
+            value: idle.median(),
+            unit: "KiB",
+            budget: Budget::AtMost(4096.0),
+            how: format!("VmRSS of the static agent once listening and registered; {idle}"),
+        },
+    ])
 }
 
 /// What the agent holds in memory.

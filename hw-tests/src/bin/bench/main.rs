@@ -6,7 +6,7 @@
 //! | module | figures |
 //! | --- | --- |
 //! | [`delivery`] | `add_to_script_done_ms` |
-//! | [`agent`] | `quote_cpu_us`, `agent_start_overhead_ms`, `agent_idle_rss_kib`, `agent_peak_rss_kib` |
+//! | [`agent`] | `quote_cpu_us`, `agent_start_overhead_ms`, `agent_idle_rss_kib`, `agent_peak_rss_kib`, `agent_static_bytes`, `agent_static_idle_rss_kib` |
 //! | [`open`], [`corpus`] | `payload_open_mb_per_s`, `payload_open_ratio`, `payload_open_worst_ratio` |
 //! | [`stack`] | `core_stack_bytes` |
 //! | [`verifier`] | `verifier_cpu_us_per_attestation` |
@@ -30,11 +30,12 @@ use hw_tests::site::Site;
 /// Measures one or several figures.
 type Measure = fn(&Site) -> Result<Vec<Figure>>;
 
-const ALL: [(&str, Measure); 7] = [
+const ALL: [(&str, Measure); 8] = [
     ("delivery", delivery::add_to_script_done),
     ("quotes", agent::quote_cpu),
     ("start", agent::start_overhead),
     ("memory", agent::memory),
+    ("static", agent::static_file),
     ("payload", open::figures),
     ("stack", stack::core_stack),
     ("verifier", verifier::cpu_per_attestation),
