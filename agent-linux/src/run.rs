@@ -124,7 +124,9 @@ pub fn serve(config: &Arc<Config>) -> Result<(), RunError> {
     })
     .map_err(RunError::System)?;
     let ending = endings.recv().unwrap_or(Ok(()));
-    log::info!("stopping");
+    if ending.is_ok() {
+        log::info!("stopping");
+    }
     stop.stop(STOP_WITHIN);
     ending
 }

@@ -87,7 +87,10 @@ fn secret_arrives(stage: &Stage, tenant: &Tenant<'_>, node: &Node<'_>) -> Result
 }
 
 fn change_is_noticed(stage: &Stage, tenant: &Tenant<'_>, node: &Node<'_>, uuid: &str) -> Result {
-    stage.act("A policy that names PCR 15, and then something that wasn't there before");
+    stage.act("A policy that names PCR 15, an action for the bad day, and then something that wasn't there before");
+    payload::documented_with_action(&tenant.work().join("payload"))?;
+    stage.command("cat payload/local_action_rm_ssh.py");
+    stage.output(payload::DOCUMENTED_ACTION);
     let policy = clean_policy();
     let update = [
         "-c",
@@ -113,9 +116,12 @@ fn change_is_noticed(stage: &Stage, tenant: &Tenant<'_>, node: &Node<'_>, uuid: 
             .filter(|told| told.text.contains("Invalid Quote"))
     })?;
     run(stage, tenant, &status)?;
-    stage.note("the verifier signed a revocation and sent it to its nodes; the node's agent checked the signature:");
-    stage.output(&node.log()?.wait_from(before, "revocation")?);
-    Ok(())
+    stage.note("the verifier signed a revocation and sent it to its nodes; the node's agent checked the signature and acted:");
+    let action = "revocation action local_action_rm_ssh.py ended";
+    stage.output(&node.log()?.wait_from(before, action)?);
+    stage.command("ls /root/.ssh                                # on the node");
+    let left = fs::read_dir(node.machine().root().join(".ssh"))?.count();
+    must(left == 0, "the action left the keys where they were")
 }
 
 fn changed_node_gets_nothing(

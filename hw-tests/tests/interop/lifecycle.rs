@@ -13,25 +13,33 @@ use hw_tests::tenant::Tenant;
 
 use crate::steps::{self, RSASSA, deliver};
 
-#[test]
-fn keylimes_tenant_before_keylimes_servers() {
-    lifecycle(Maker::Keylime, Maker::Keylime);
+/// A name, then who makes the servers and the tenant, then the one version of the API that the agent speaks.
+macro_rules! lives {
+    ($($name:ident: $servers:ident, $tenant:ident, $version:literal;)*) => {$(
+        #[test]
+        fn $name() {
+            lifecycle(Maker::$servers, Maker::$tenant, $version);
+        }
+    )*};
 }
 
-#[test]
-fn our_tenant_before_keylimes_servers() {
-    lifecycle(Maker::Keylime, Maker::Keyhalf);
+lives! {
+    keylimes_tenant_before_keylimes_servers_2_6: Keylime, Keylime, "2.6";
+    keylimes_tenant_before_keylimes_servers_2_4: Keylime, Keylime, "2.4";
+    keylimes_tenant_before_keylimes_servers_2_1: Keylime, Keylime, "2.1";
+    our_tenant_before_keylimes_servers_2_6: Keylime, Keyhalf, "2.6";
+    our_tenant_before_keylimes_servers_2_4: Keylime, Keyhalf, "2.4";
+    our_tenant_before_keylimes_servers_2_1: Keylime, Keyhalf, "2.1";
+    keylimes_tenant_before_our_servers_2_6: Keyhalf, Keylime, "2.6";
+    keylimes_tenant_before_our_servers_2_4: Keyhalf, Keylime, "2.4";
+    keylimes_tenant_before_our_servers_2_1: Keyhalf, Keylime, "2.1";
 }
 
-#[test]
-fn keylimes_tenant_before_our_servers() {
-    lifecycle(Maker::Keyhalf, Maker::Keylime);
-}
-
-fn lifecycle(servers: Maker, tenant: Maker) {
+fn lifecycle(servers: Maker, tenant: Maker, version: &str) {
     story(|site| {
         let operator = Operator::start(site, servers, servers)?;
-        let node = Node::boot_with(&operator, Swtpm::fresh(site)?, &RSASSA)?;
+        let options = [&RSASSA[..], &["--api-versions", version]].concat();
+        let node = Node::boot_with(&operator, Swtpm::fresh(site)?, &options)?;
         let life = Life {
             uuid: node.uuid()?,
             tenant: operator.tenant(tenant)?,
