@@ -2,6 +2,8 @@
 
 pub mod halves;
 pub mod inflate;
+pub mod release;
 pub mod seal;
+pub mod segment;
 pub mod sink;
 pub mod zip;

@@ -118,3 +118,60 @@ pub trait Tpm {
     /// The TPM's.
     fn random(&mut self, out: &mut [u8]) -> Result<(), Self::Error>;
 }
+
+/// The longest blob of [`OutboundTpm::keep`]: a sealed object's public and private part.
+pub const MAX_KEPT_BYTES: usize = 512;
+
+/// What an agent that calls its verifier asks of a TPM beside [`Tpm`].
+///
+/// As there, each call leaves no transient object or session behind, on error too.
+pub trait OutboundTpm: Tpm {
+    /// `TPM2_Certify` of the AK by itself; `qualifying` becomes the attest's `extraData`. What comes back is a certification:
+    /// no verifier takes it for a quote.
+    ///
+    /// # Errors
+    /// The TPM's.
+    fn certify_ak(&mut self, qualifying: &[u8]) -> Result<SignedQuote, Self::Error>;
+
+    /// Extends one PCR in every bank that is allocated, of whatever hash, each by its own hash of the text.
+    ///
+    /// # Errors
+    /// The TPM's. An error may leave some banks extended.
+    fn extend_all_banks(&mut self, pcr: u8, text: &[u8]) -> Result<(), Self::Error>;
+
+    /// The value of an NV counter, or `None` if there is none at that index.
+    ///
+    /// # Errors
+    /// The TPM's; an index that is no counter.
+    fn counter(&mut self, index: u32) -> Result<Option<u64>, Self::Error>;
+
+    /// Raises an NV counter by one.
+    ///
+    /// # Errors
+    /// The TPM's.
+    fn raise_counter(&mut self, index: u32) -> Result<(), Self::Error>;
+
+    /// Seals a secret to the present values of these PCRs of one bank: the length of what only this TPM gives back, and only
+    /// while they have these values, written to `out`.
+    ///
+    /// # Errors
+    /// The TPM's; less room than [`MAX_KEPT_BYTES`].
+    fn keep(
+        &mut self,
+        bank: HashAlg,
+        pcrs: PcrMask,
+        secret: &Secret<32>,
+        out: &mut [u8],
+    ) -> Result<usize, Self::Error>;
+
+    /// Gives back what [`OutboundTpm::keep`] sealed.
+    ///
+    /// # Errors
+    /// The TPM's, among them that the PCRs have other values now.
+    fn recall(
+        &mut self,
+        bank: HashAlg,
+        pcrs: PcrMask,
+        kept: &[u8],
+    ) -> Result<Secret<32>, Self::Error>;
+}

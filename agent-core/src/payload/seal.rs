@@ -7,7 +7,10 @@ use core::fmt;
 
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::aes::{Aes128, Aes256};
-use aes_gcm::{AeadInOut, AesGcm, KeyInit, aead::consts::U16};
+use aes_gcm::{
+    AeadInOut, AesGcm, KeyInit,
+    aead::consts::{U12, U16},
+};
 use zeroize::Zeroize;
 
 use super::halves::{Key, Material};
@@ -71,6 +74,44 @@ pub fn seal_single(
     }
 }
 
+/// Decrypts a segment of a larger payload in place, after its whole tag has verified.
+pub(super) fn open_segment(
+    key: &Key,
+    nonce: &[u8; 12],
+    associated: &[u8],
+    body: &mut [u8],
+    tag: &[u8; TAG_BYTES],
+) -> Result<(), OpenError> {
+    let opened = match key.material() {
+        // No tenant seals segments under so short a key.
+        Material::Short(_) => Err(OpenError::Tag),
+        Material::Long(key) => open_usual(key.as_ref(), nonce, associated, body, tag),
+    };
+    wipe_stack();
+    opened
+}
+
+/// Encrypts a segment of a larger payload in place.
+pub(super) fn seal_segment(
+    key: &Key,
+    nonce: &[u8; 12],
+    associated: &[u8],
+    body: &mut [u8],
+) -> Result<[u8; TAG_BYTES], SealError> {
+    let have = body.len();
+    let too_long = SealError::TooLong {
+        have,
+        limit: aes_gcm::P_MAX,
+    };
+    match key.material() {
+        Material::Short(_) => Err(too_long),
+        Material::Long(key) => SegmentGcm::new(key.as_ref().into())
+            .encrypt_inout_detached(nonce.into(), associated, InOutBuf::from(body))
+            .map(Into::into)
+            .map_err(|_| too_long),
+    }
+}
+
 /// Why a sealed payload doesn't open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -126,6 +167,21 @@ impl core::error::Error for SealError {}
 
 type Aes128Gcm = AesGcm<Aes128, U16>;
 type Aes256Gcm = AesGcm<Aes256, U16>;
+type SegmentGcm = AesGcm<Aes256, U12>;
+
+/// Never inlined, as [`open`].
+#[inline(never)]
+fn open_usual(
+    key: &[u8; 32],
+    nonce: &[u8; 12],
+    associated: &[u8],
+    body: &mut [u8],
+    tag: &[u8; TAG_BYTES],
+) -> Result<(), OpenError> {
+    SegmentGcm::new(key.into())
+        .decrypt_inout_detached(nonce.into(), associated, InOutBuf::from(body), tag.into())
+        .map_err(|_| OpenError::Tag)
+}
 
 /// Never inlined: what it leaves on the stack has to lie where [`wipe_stack`] writes.
 #[inline(never)]
