@@ -18,6 +18,9 @@ pub const PROGRAMS: &str = "/mnt/bin";
 /// Keylime's directory, on every machine.
 pub const KEYLIME: &str = "/var/lib/keylime";
 
+/// Where an agent that calls its verifier unpacks.
+pub const LANDING: &str = "/run/keyhalf";
+
 /// One machine.
 #[derive(Debug)]
 pub struct Machine {
@@ -26,7 +29,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine with an empty `/root` and an empty `/var/lib/keylime`.
+    /// A machine with an empty `/root`, `/run` and `/var/lib/keylime`.
     ///
     /// # Errors
     /// The namespace can't be made.
@@ -39,6 +42,7 @@ impl Machine {
             mount --bind "$1" "$4"
             mount -t tmpfs -o mode=0755 tmpfs /var/lib
             mkdir /var/lib/keylime
+            mount -t tmpfs -o mode=0755 tmpfs /run
             mount --bind "$2/keylime" "$3"
             mount --bind "$2/root" /root
             echo ready
@@ -116,6 +120,18 @@ impl Machine {
             .join(self.holder.id().to_string())
             .join("root")
             .join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Forgets what a boot forgets: `/run` with all that is mounted in it.
+    ///
+    /// # Errors
+    /// It is in use.
+    pub fn forget(&self) -> Result {
+        let script = "umount -R /run && mount -t tmpfs -o mode=0755 tmpfs /run";
+        match self.command("sh").args(["-c", script]).status()? {
+            status if status.success() => Ok(()),
+            status => Err(format!("/run can't be emptied: {status}").into()),
+        }
     }
 
     /// The landing zone's unpacked payload, as seen from outside.

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use crate::Result;
 use crate::machine::{KEYLIME, Machine, PROGRAMS};
 use crate::process::{LIMIT, Log, Program};
-use crate::servers::Servers;
+use crate::servers::{Servers, VERIFIER_PORT};
 use crate::site::{Site, fresh_address};
 use crate::swtpm::Swtpm;
+use crate::tenant::Told;
 
 /// Port of the agent.
 pub const PORT: u16 = 9002;
@@ -108,6 +109,45 @@ impl<'site> Node<'site> {
         let places = ["--tcti", &tcti, "--ip", &ip, "--registrar-ip", &registrar];
         let arguments = [&["serve"], &places[..], options].concat();
         Self::new(servers, tpm, address, &arguments)
+    }
+
+    /// A node whose agent calls its verifier, in the mode `provision` or `push`, and isn't started yet. Its identifier is its
+    /// endorsement key's hash, so whoever knows the one knows the other.
+    ///
+    /// # Errors
+    /// No namespace for it.
+    pub fn calling(
+        servers: &impl Servers<'site>,
+        tpm: Swtpm,
+        mode: &str,
+        options: &[&str],
+    ) -> Result<Self> {
+        let (tcti, registrar) = (tpm.tcti(), servers.registrar().to_string());
+        let verifier = format!("https://{}:{VERIFIER_PORT}", servers.verifier());
+        let places = ["--tcti", &tcti, "--registrar-ip", &registrar];
+        let identity = ["--verifier-url", &verifier, "--uuid", "hash_ek"];
+        let arguments = [&[mode], &places[..], &identity, options].concat();
+        Self::new(servers, tpm, fresh_address(), &arguments)
+    }
+
+    /// Runs the agent to its end, with these options beside its own.
+    ///
+    /// # Errors
+    /// It can't be started, or doesn't end in time.
+    pub fn run(&mut self, more: &[&str]) -> Result<Told> {
+        let own = self.arguments.len();
+        self.arguments
+            .extend(more.iter().map(|&word| word.to_owned()));
+        let launched = self.launch().map(|program| Arc::clone(program.log()));
+        self.arguments.truncate(own);
+        let log = launched?;
+        let (status, took) = self.wait_for_end()?;
+        log.wait_until_closed()?;
+        Ok(Told {
+            code: status.code().unwrap_or(-1),
+            text: log.text(),
+            took,
+        })
     }
 
     /// A node at the address that this configuration file names; the agent, not started yet, is told of nothing but the

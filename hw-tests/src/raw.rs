@@ -81,15 +81,37 @@ pub struct Client {
 }
 
 /// What a server answered.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
-    /// The body's text.
+    /// The head's fields, names in lower case.
+    pub fields: Vec<(String, String)>,
+    /// The body's text; of a body that is none, what can be read of it.
     pub body: String,
+    /// The body as it came.
+    pub bytes: Vec<u8>,
+    /// A relay breaks the connection after so many bytes of the body.
+    pub cut_after: Option<usize>,
 }
 
 impl Reply {
+    /// The same with another body.
+    #[must_use]
+    pub fn with_bytes(self, bytes: Vec<u8>) -> Self {
+        Self {
+            body: String::from_utf8_lossy(&bytes).into_owned(),
+            bytes,
+            ..self
+        }
+    }
+
+    /// The value of a field of the head; `name` in lower case.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let mut fields = self.fields.iter();
+        fields.find_map(|(one, value)| (one == name).then_some(value.as_str()))
+    }
+
     /// The body as JSON.
     ///
     /// # Errors
@@ -262,17 +284,19 @@ impl Session {
             .nth(1)
             .and_then(|code| code.parse().ok())
             .ok_or("no status in the answer")?;
-        let length = head.lines().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("content-length")
-                .then(|| value.trim().parse::<usize>().ok())?
-        });
-        let mut body = vec![0; length.unwrap_or(0)];
-        self.wire.read_exact(&mut body)?;
-        Ok(Reply {
+        let fields = head.lines().filter_map(|line| line.split_once(':'));
+        let mut reply = Reply {
             status,
-            body: String::from_utf8(body)?,
-        })
+            fields: fields
+                .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+                .collect(),
+            ..Reply::default()
+        };
+        let length = reply.field("content-length").map_or(Ok(0), str::parse)?;
+        reply.bytes = vec![0; length];
+        self.wire.read_exact(&mut reply.bytes)?;
+        reply.body = String::from_utf8_lossy(&reply.bytes).into_owned();
+        Ok(reply)
     }
 
     /// Waits until the server closes the connection; what it still says is dropped.

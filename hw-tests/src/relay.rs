@@ -87,6 +87,7 @@ pub struct Relay {
 struct Shared {
     lie: Lie,
     heard: Vec<Exchange>,
+    connections: usize,
 }
 
 impl Relay {
@@ -97,10 +98,15 @@ impl Relay {
     pub fn open(at: (Ipv4Addr, u16), front: Front, behind: Client, lie: Lie) -> Result<Self> {
         let listener = TcpListener::bind(at)?;
         let heard = Vec::new();
-        let shared = Arc::new(Mutex::new(Shared { lie, heard }));
+        let shared = Arc::new(Mutex::new(Shared {
+            lie,
+            heard,
+            connections: 0,
+        }));
         let serving = Arc::clone(&shared);
         thread::spawn(move || {
             for peer in listener.incoming().flatten() {
+                lock(&serving).connections += 1;
                 let (front, shared, behind) =
                     (front.0.clone(), Arc::clone(&serving), behind.clone());
                 // What ends a connection is the peer's business: the scenario looks at what the peer concludes.
@@ -113,6 +119,11 @@ impl Relay {
     /// From now on, tells another lie.
     pub fn now_tells(&self, lie: Lie) {
         lock(&self.shared).lie = lie;
+    }
+
+    /// How many connections were opened so far.
+    pub fn connections(&self) -> usize {
+        lock(&self.shared).connections
     }
 
     /// What was asked and answered so far.
@@ -146,12 +157,7 @@ fn serve(wire: impl Read + Write, behind: &Client, shared: &Mutex<Shared>) -> Re
         let truth = server.reply()?;
         let mut shared = lock(shared);
         let answer = (shared.lie)(&request.path, truth);
-        let head = format!(
-            "HTTP/1.1 {} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            answer.status,
-            answer.body.len()
-        );
-        let whole = format!("{head}{}", answer.body);
+        let (whole, is_cut) = (written(&answer), answer.cut_after.is_some());
         shared.heard.push(Exchange {
             method: request.method,
             path: request.path,
@@ -159,10 +165,33 @@ fn serve(wire: impl Read + Write, behind: &Client, shared: &Mutex<Shared>) -> Re
             answer,
         });
         drop(shared);
-        wire.get_mut().write_all(whole.as_bytes())?;
+        wire.get_mut().write_all(&whole)?;
         wire.get_mut().flush()?;
+        if is_cut {
+            return Ok(());
+        }
     }
     Ok(())
+}
+
+/// An answer as it goes to the asker: the truth byte by byte, unless its text was changed.
+fn written(answer: &Reply) -> Vec<u8> {
+    let is_true = answer.body == String::from_utf8_lossy(&answer.bytes);
+    let body = if is_true {
+        answer.bytes.as_slice()
+    } else {
+        answer.body.as_bytes()
+    };
+    let mut head = format!("HTTP/1.1 {} X\r\n", answer.status);
+    let of_this_connection = ["content-length", "connection", "transfer-encoding"];
+    for (name, value) in &answer.fields {
+        if !of_this_connection.contains(&name.as_str()) {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+    }
+    head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
+    let until = answer.cut_after.unwrap_or(body.len()).min(body.len());
+    [head.as_bytes(), &body[..until]].concat()
 }
 
 /// A request on its way through.

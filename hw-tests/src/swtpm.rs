@@ -59,10 +59,25 @@ impl Swtpm {
     /// # Errors
     /// swtpm doesn't start.
     pub fn power_on(&self) -> Result {
+        self.start("startup-clear")
+    }
+
+    /// Lets its machine sleep and wake: `TPM2_Shutdown` that keeps the state, power off, power on with that state.
+    ///
+    /// # Errors
+    /// The TPM refuses, or doesn't start again.
+    pub fn suspend_and_resume(&self) -> Result {
+        self.shut_down(1)?;
+        self.cut_power()?;
+        self.start("startup-state")
+    }
+
+    fn start(&self, startup: &str) -> Result {
         let socket = self.dir.join("socket");
         let _from_before = fs::remove_file(&socket);
         let mut swtpm = Command::new("swtpm");
-        swtpm.args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"]);
+        let flags = format!("not-need-init,{startup}");
+        swtpm.args(["socket", "--tpm2", "--flags", &flags]);
         swtpm
             .arg("--tpmstate")
             .arg(format!("dir={}", self.dir.display()));
@@ -105,14 +120,19 @@ impl Swtpm {
     /// # Errors
     /// The TPM refuses, or doesn't start again.
     pub fn reboot(&self) -> Result {
-        // TPM_ST_NO_SESSIONS, 12 bytes, TPM2_Shutdown, TPM_SU_CLEAR.
-        let shutdown = [0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0, 0];
-        match bus::code_of(&self.bus.transact(&shutdown)?) {
-            0 => {}
-            code => return Err(format!("TPM2_Shutdown: {code:#x}").into()),
-        }
+        self.shut_down(0)?;
         self.cut_power()?;
         self.power_on()
+    }
+
+    /// `TPM2_Shutdown`: `TPM_SU_CLEAR` is 0, `TPM_SU_STATE` 1.
+    fn shut_down(&self, kind: u8) -> Result {
+        // TPM_ST_NO_SESSIONS, 12 bytes, the command, its argument.
+        let shutdown = [0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0, kind];
+        match bus::code_of(&self.bus.transact(&shutdown)?) {
+            0 => Ok(()),
+            code => Err(format!("TPM2_Shutdown: {code:#x}").into()),
+        }
     }
 
     /// Extends a PCR in both banks with the digest of some event, as firmware does when it measures something else.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::Result;
 use crate::machine::Machine;
 use crate::node::{self, Node};
-use crate::raw::{Client, Reply};
+use crate::raw::{Client, Credential, Reply};
 use crate::relay::{Exchange, Front, Relay, honest};
 use crate::servers::{REGISTRAR_PORT, REGISTRAR_TLS_PORT, Servers, VERIFIER_PORT, administrator};
 use crate::site::{Site, fresh_address};
@@ -97,6 +97,12 @@ impl<'a, 'site, S: Servers<'site>> Tap<'a, 'site, S> {
         self.agent
     }
 
+    /// All that went through so far, as it came, relay by relay.
+    pub fn heard(&self) -> Vec<Exchange> {
+        let relays = self.relays.iter();
+        relays.flat_map(|(_, relay)| relay.heard()).collect()
+    }
+
     /// All that was said so far, relay by relay.
     pub fn recording(&self) -> Vec<Message> {
         let heard = self.relays.iter().flat_map(|(leg, relay)| {
@@ -154,6 +160,55 @@ impl<'site, S: Servers<'site>> Servers<'site> for Tap<'_, 'site, S> {
 
     fn registrar(&self) -> Ipv4Addr {
         self.address
+    }
+
+    fn verifier(&self) -> Ipv4Addr {
+        self.address
+    }
+}
+
+/// Stands between agents that call and their verifier, which sees no certificate of theirs and so lets no administrator in.
+pub struct Wiretap<'a, 'site, S> {
+    servers: &'a S,
+    site: &'site Site,
+    address: Ipv4Addr,
+    relay: Relay,
+}
+
+impl<'a, 'site, S: Servers<'site>> Wiretap<'a, 'site, S> {
+    /// Listens before the verifier of these servers, with a certificate by their CA.
+    ///
+    /// # Errors
+    /// No certificate for it.
+    pub fn before(servers: &'a S) -> Result<Self> {
+        let (machine, address) = (servers.machine(), fresh_address());
+        let front = Front::under_ca_of(machine, address)?;
+        let behind = Client::tls(servers.verifier(), VERIFIER_PORT, Credential::none())?;
+        Ok(Self {
+            servers,
+            site: servers.site(),
+            address,
+            relay: Relay::open((address, VERIFIER_PORT), front, behind, honest())?,
+        })
+    }
+
+    /// The man in the middle himself.
+    pub fn relay(&self) -> &Relay {
+        &self.relay
+    }
+}
+
+impl<'site, S: Servers<'site>> Servers<'site> for Wiretap<'_, 'site, S> {
+    fn site(&self) -> &'site Site {
+        self.site
+    }
+
+    fn machine(&self) -> &Machine {
+        self.servers.machine()
+    }
+
+    fn registrar(&self) -> Ipv4Addr {
+        self.servers.registrar()
     }
 
     fn verifier(&self) -> Ipv4Addr {

@@ -1,0 +1,100 @@
+//! A node behind NAT, its tenant, and the verifier that both reach.
+
+use std::path::PathBuf;
+
+use hw_tests::Result;
+use hw_tests::machine::LANDING;
+use hw_tests::node::Node;
+use hw_tests::payload;
+use hw_tests::servers::Servers;
+use hw_tests::swtpm::Swtpm;
+use hw_tests::tenant::{Tenant, Told};
+use serde_json::Value;
+
+/// How the agent's exit codes read.
+pub(crate) mod exit {
+    pub(crate) const DONE: i32 = 0;
+    pub(crate) const NO_TPM: i32 = 10;
+    pub(crate) const NO_NETWORK: i32 = 11;
+    pub(crate) const NOT_ACCEPTED: i32 = 12;
+    pub(crate) const REFUSED: i32 = 13;
+    pub(crate) const BAD_PAYLOAD: i32 = 14;
+    pub(crate) const SCRIPT_FAILED: i32 = 15;
+    pub(crate) const DEADLINE: i32 = 16;
+}
+
+/// All boot PCRs of a TPM that nothing has measured into: a policy that selects PCR 0.
+pub(crate) const ZERO_POLICY: &str =
+    r#"{"0": "0000000000000000000000000000000000000000000000000000000000000000"}"#;
+
+/// Makes the tenant's CA and its signing certificate, which a node's image is built with.
+pub(crate) fn signer(tenant: &Tenant<'_>) -> Result<PathBuf> {
+    tenant.does(&["-c", "signer", "--cert", "myca"])?;
+    Ok(tenant.work().join("myca/PayloadSigner-cert.crt"))
+}
+
+/// A node whose image knows the tenant and the verifier, and that nobody has registered yet.
+pub(crate) fn install<'site>(
+    servers: &impl Servers<'site>,
+    tenant: &Tenant<'_>,
+    tpm: Swtpm,
+) -> Result<Node<'site>> {
+    let signer = signer(tenant)?;
+    let signer = signer.to_str().ok_or("a path that is no text")?;
+    Node::calling(
+        servers,
+        tpm,
+        "provision",
+        &["--tenant-signer", signer, "--deadline", "30s"],
+    )
+}
+
+/// Lets a node register, which ends with nothing for it; returns its uuid.
+pub(crate) fn register(node: &mut Node<'_>) -> Result<String> {
+    let told = node.run(&["--deadline", "1s"])?;
+    assert_eq!(told.code, exit::NOT_ACCEPTED, "{}", told.text);
+    let (_, rest) = told
+        .text
+        .split_once("registered as ")
+        .ok_or_else(|| format!("not registered:\n{}", told.text))?;
+    let uuid = rest.split_whitespace().next().ok_or("no uuid")?;
+    Ok(uuid.to_owned())
+}
+
+/// The documented example's folder, where the tenant stands.
+pub(crate) fn documented(tenant: &Tenant<'_>) -> Result {
+    payload::documented(&tenant.work().join("payload"))
+}
+
+/// Deposits the folder `payload` for a node, with more options.
+pub(crate) fn deposit(tenant: &Tenant<'_>, uuid: &str, more: &[&str]) -> Result<Told> {
+    let usual = ["-c", "add", "-u", uuid, "--push-model", "--cert", "myca"];
+    let what = ["--include", "payload", "--tpm_policy", ZERO_POLICY];
+    tenant.does(&[&usual[..], &what, more].concat())
+}
+
+/// What the tenant's `-c status --json` says of a node.
+pub(crate) fn status(tenant: &Tenant<'_>, uuid: &str) -> Result<Value> {
+    let told = tenant.run(&["-c", "status", "-u", uuid, "--json"])?;
+    let json = told.text.lines().rev().find(|line| line.starts_with('{'));
+    let json = json.ok_or_else(|| format!("no JSON in:\n{}", told.text))?;
+    Ok(serde_json::from_str(json)?)
+}
+
+/// Boots the node's machine again in good order.
+pub(crate) fn reboot(node: &Node<'_>) -> Result {
+    node.machine().forget()?;
+    node.tpm().reboot()
+}
+
+/// Whether nothing of a payload is on the node.
+pub(crate) fn has_nothing(node: &Node<'_>) -> bool {
+    let landing = node.machine().inside(LANDING);
+    !landing.join("unzipped").exists() && !node.machine().root().join(".ssh").exists()
+}
+
+/// The node's `/root/.ssh/payload_id_rsa`, which the documented script puts there.
+pub(crate) fn delivered(node: &Node<'_>) -> Result<String> {
+    let file = node.machine().root().join(".ssh/payload_id_rsa");
+    Ok(std::fs::read_to_string(file)?)
+}

@@ -1,0 +1,10 @@
+//! Nodes that call their verifier: one outbound connection, at every boot.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on should stop")]
+
+mod delivery;
+mod edge;
+mod network;
+mod reading;
+mod refusals;
+mod release;
+mod size;
