@@ -8,6 +8,7 @@ mod certificates;
 mod command_line;
 mod lifecycle;
 mod policies;
+mod push;
 mod steps;
 mod traffic;
 mod variants;

@@ -4,6 +4,7 @@
 mod delivery;
 mod edge;
 mod network;
+mod push;
 mod reading;
 mod refusals;
 mod release;
