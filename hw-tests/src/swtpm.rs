@@ -33,10 +33,22 @@ impl Swtpm {
     /// # Errors
     /// swtpm_setup or swtpm fails.
     pub fn fresh(site: &Site) -> Result<Self> {
+        Self::new(site, &["--create-ek-cert"])
+    }
+
+    /// A new TPM without an endorsement certificate, switched on.
+    ///
+    /// # Errors
+    /// As [`Swtpm::fresh`].
+    pub fn without_certificate(site: &Site) -> Result<Self> {
+        Self::new(site, &[])
+    }
+
+    fn new(site: &Site, extras: &[&str]) -> Result<Self> {
         let address = fresh_address();
         let dir = site.dir().join(format!("tpm-{address}"));
         fs::create_dir_all(&dir)?;
-        manufacture(&dir)?;
+        manufacture(&dir, extras)?;
         let bus = Bus::new(TcpListener::bind((address, PORT))?);
         let tpm = Self {
             dir,
@@ -194,19 +206,15 @@ impl Swtpm {
 const EMPTY_PASSWORD: [u8; 13] = [0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0];
 
 /// Makes the state of a new TPM in `dir`.
-fn manufacture(dir: &Path) -> Result {
+fn manufacture(dir: &Path, extras: &[&str]) -> Result {
     // One at a time: the first makes the manufacturer's CA that the others use.
     static FACTORY: Mutex<()> = Mutex::new(());
     let _one_at_a_time = FACTORY.lock().unwrap_or_else(PoisonError::into_inner);
     let factory = factory()?;
     let output = Command::new("swtpm_setup")
-        .args([
-            "--tpm2",
-            "--create-ek-cert",
-            "--pcr-banks",
-            "sha256,sha384",
-            "--tpmstate",
-        ])
+        .args(["--tpm2", "--pcr-banks", "sha256,sha384"])
+        .args(extras)
+        .arg("--tpmstate")
         .arg(dir)
         .arg("--config")
         .arg(factory.join("setup.conf"))

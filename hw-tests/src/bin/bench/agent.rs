@@ -97,7 +97,10 @@ pub(crate) fn start_overhead(site: &Site) -> Result<Vec<Figure>> {
 }
 
 /// What it takes to start any program in the node's machine: part of the harness, not of the agent.
-fn way_into_the_machine(node: &Node<'_>) -> Result<Duration> {
+///
+/// # Errors
+/// No program can be started there.
+pub(crate) fn way_into_the_machine(node: &Node<'_>) -> Result<Duration> {
     let mut took = Vec::new();
     for _ in 0..RUNS {
         let started = Instant::now();

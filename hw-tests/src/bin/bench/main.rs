@@ -8,6 +8,7 @@
 //! | [`delivery`] | `add_to_script_done_ms` |
 //! | [`agent`] | `quote_cpu_us`, `agent_start_overhead_ms`, `agent_idle_rss_kib`, `agent_peak_rss_kib`, `agent_static_bytes`, `agent_static_idle_rss_kib` |
 //! | [`open`], [`corpus`] | `payload_open_mb_per_s`, `payload_open_ratio`, `payload_open_worst_ratio` |
+//! | [`provision`] | `provision_overhead_ms`, `provision_bytes_on_wire` |
 //! | [`stack`] | `core_stack_bytes` |
 //! | [`verifier`] | `verifier_cpu_us_per_attestation` |
 //! | [`figure`], [`meter`] | what a figure is, and what it is read from |
@@ -18,6 +19,7 @@ mod delivery;
 mod figure;
 mod meter;
 mod open;
+mod provision;
 mod stack;
 mod verifier;
 
@@ -30,13 +32,14 @@ use hw_tests::site::Site;
 /// Measures one or several figures.
 type Measure = fn(&Site) -> Result<Vec<Figure>>;
 
-const ALL: [(&str, Measure); 8] = [
+const ALL: [(&str, Measure); 9] = [
     ("delivery", delivery::add_to_script_done),
     ("quotes", agent::quote_cpu),
     ("start", agent::start_overhead),
     ("memory", agent::memory),
     ("static", agent::static_file),
     ("payload", open::figures),
+    ("provision", provision::provision),
     ("stack", stack::core_stack),
     ("verifier", verifier::cpu_per_attestation),
 ];
