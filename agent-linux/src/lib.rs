@@ -6,7 +6,7 @@
 //! | [`tpm`], [`identity`], [`register`] | who this node is, and how the registrar learns it |
 //! | [`net`] | sockets, TLS, deadlines |
 //! | [`node`], [`queue`], [`worker`] | the agent under its lock; the work that it hands over |
-//! | [`memory`], [`landing`], [`job`], [`script`] | where a payload lives, lands and runs |
+//! | [`memory`], [`spool`], [`landing`], [`job`], [`script`] | where a payload lives, lands and runs |
 //! | [`privilege`], [`fence`] | what the agent gives up: root, and files |
 //! | [`notifier`], [`actions`] | whose revocation notices count, and what they set off |
 //! | [`run`] | all of it together, from start to stop |
@@ -36,5 +36,6 @@ pub mod queue;
 pub mod register;
 pub mod run;
 pub mod script;
+pub mod spool;
 pub mod tpm;
 pub mod worker;

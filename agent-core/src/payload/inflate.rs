@@ -3,7 +3,9 @@
 //! Output leaves in spans of up to a whole window and never exceeds the size that was announced for it.
 
 use miniz_oxide::inflate::TINFLStatus;
-use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+use miniz_oxide::inflate::core::inflate_flags::{
+    TINFL_FLAG_HAS_MORE_INPUT, TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF,
+};
 use miniz_oxide::inflate::core::{DecompressorOxide, TINFL_LZ_DICT_SIZE, decompress_with_limit};
 use zeroize::Zeroize;
 
@@ -44,37 +46,29 @@ impl Inflater {
         &mut self,
         packed: &[u8],
         size: u64,
-        mut out: impl FnMut(&[u8]) -> Result<(), E>,
+        out: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let state = self.state.get_or_insert_with(DecompressorOxide::new);
+        let mut stream = self.begin(to_u64(packed.len()), size);
+        stream.push(packed, out)?;
+        stream.end().map_err(E::from)
+    }
+
+    /// Begins a stream that comes in pieces: `packed` bytes altogether, which have to give exactly `size`.
+    ///
+    /// What an earlier stream left behind has no influence.
+    pub fn begin(&mut self, packed: u64, size: u64) -> Inflation<'_> {
+        let Self { state, window } = self;
+        let state = state.get_or_insert_with(DecompressorOxide::new);
         state.init();
-        let (mut unread, mut left, mut at) = (packed, size, 0);
-        // Until the window has filled once, a match that reaches before the stream's start is an error, not old bytes.
-        let mut flags = TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
-        loop {
-            let limit = usize::try_from(left).unwrap_or(usize::MAX);
-            let (status, read, written) =
-                decompress_with_limit(state, unread, &mut self.window, at, limit, flags);
-            let span = self.window.get(at..).and_then(|tail| tail.get(..written));
-            let (Some(span), Some(rest), Some(less)) =
-                (span, unread.get(read..), left.checked_sub(to_u64(written)))
-            else {
-                return Err(InflateError::Broken.into());
-            };
-            (unread, left) = (rest, less);
-            at = at.saturating_add(written);
-            if !span.is_empty() {
-                out(span)?;
-            }
-            match status {
-                TINFLStatus::Done => return finished(left, unread).map_err(E::from),
-                TINFLStatus::HasMoreOutput if left == 0 && written == 0 => {
-                    return Err(InflateError::Long { limit: size }.into());
-                }
-                TINFLStatus::HasMoreOutput if at == WINDOW_BYTES => (at, flags) = (0, 0),
-                TINFLStatus::HasMoreOutput if left == 0 => {}
-                _ => return Err(InflateError::Broken.into()),
-            }
+        Inflation {
+            state,
+            window,
+            at: 0,
+            unread: packed,
+            left: size,
+            size,
+            is_first_window: true,
+            is_done: false,
         }
     }
 
@@ -83,6 +77,95 @@ impl Inflater {
         self.window.zeroize();
         if let Some(state) = &mut self.state {
             *state = DecompressorOxide::new();
+        }
+    }
+}
+
+/// A stream that comes in pieces; see [`Inflater::begin`].
+pub struct Inflation<'i> {
+    state: &'i mut DecompressorOxide,
+    window: &'i mut [u8; WINDOW_BYTES],
+    /// Where the next span begins in the window.
+    at: usize,
+    /// Packed bytes that are still to come.
+    unread: u64,
+    /// Bytes that are still to be given.
+    left: u64,
+    size: u64,
+    /// Until the window has filled once, a match that reaches before the stream's start is an error, not old bytes.
+    is_first_window: bool,
+    is_done: bool,
+}
+
+impl Inflation<'_> {
+    /// Takes the next bytes of the stream and hands what they give to `out`, span by span.
+    ///
+    /// # Errors
+    /// As [`Inflater::inflate`]. The stream is over then.
+    pub fn push<E: From<InflateError>>(
+        &mut self,
+        mut piece: &[u8],
+        mut out: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let comes_more = to_u64(piece.len()) < self.unread;
+        loop {
+            let (status, read, written) = self.step(piece, comes_more);
+            let end = self.at.saturating_add(written);
+            let (Some(span), Some(rest), Some(left), Some(unread)) = (
+                self.window.get(self.at..end),
+                piece.get(read..),
+                self.left.checked_sub(to_u64(written)),
+                self.unread.checked_sub(to_u64(read)),
+            ) else {
+                return Err(InflateError::Broken.into());
+            };
+            (piece, self.left, self.unread, self.at) = (rest, left, unread, end);
+            if !span.is_empty() {
+                out(span)?;
+            }
+            match status {
+                TINFLStatus::Done => {
+                    self.is_done = true;
+                    return finished(left, unread).map_err(E::from);
+                }
+                TINFLStatus::NeedsMoreInput if comes_more => return Ok(()),
+                TINFLStatus::HasMoreOutput if left == 0 && written == 0 => {
+                    // The stream's last bits may be in the next piece.
+                    let is_open = comes_more && piece.is_empty();
+                    let long = InflateError::Long { limit: self.size };
+                    return if is_open { Ok(()) } else { Err(long.into()) };
+                }
+                TINFLStatus::HasMoreOutput if end == WINDOW_BYTES => {
+                    (self.at, self.is_first_window) = (0, false);
+                }
+                TINFLStatus::HasMoreOutput if left == 0 => {}
+                _ => return Err(InflateError::Broken.into()),
+            }
+        }
+    }
+
+    /// What the decompressor makes of these bytes: its status, how many it took, how many it gave.
+    fn step(&mut self, piece: &[u8], comes_more: bool) -> (TINFLStatus, usize, usize) {
+        let mut flags = 0;
+        if self.is_first_window {
+            flags |= TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+        }
+        if comes_more {
+            flags |= TINFL_FLAG_HAS_MORE_INPUT;
+        }
+        let limit = usize::try_from(self.left).unwrap_or(usize::MAX);
+        decompress_with_limit(self.state, piece, self.window, self.at, limit, flags)
+    }
+
+    /// The stream is complete.
+    ///
+    /// # Errors
+    /// [`InflateError::Broken`] if it isn't.
+    pub fn end(self) -> Result<(), InflateError> {
+        if self.is_done {
+            Ok(())
+        } else {
+            Err(InflateError::Broken)
         }
     }
 }
@@ -122,12 +205,12 @@ pub enum InflateError {
     },
 }
 
-fn finished(missing: u64, unread: &[u8]) -> Result<(), InflateError> {
+fn finished(missing: u64, unread: u64) -> Result<(), InflateError> {
     if missing != 0 {
         Err(InflateError::Short { missing })
-    } else if !unread.is_empty() {
+    } else if unread != 0 {
         Err(InflateError::Trailing {
-            unread: unread.len(),
+            unread: usize::try_from(unread).unwrap_or(usize::MAX),
         })
     } else {
         Ok(())

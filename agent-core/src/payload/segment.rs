@@ -22,21 +22,32 @@ pub const SEALED_SEGMENT_BYTES: usize = SEGMENT_BYTES + TAG_BYTES;
 pub struct Segments {
     count: u32,
     sealed_bytes: u64,
+    /// Plaintext of every segment but the last.
+    segment_bytes: usize,
 }
 
 impl Segments {
     /// The division of a sealed payload; `None` for a size that no payload is sealed to.
     #[must_use]
     pub fn of_sealed(sealed_bytes: u64) -> Option<Self> {
-        let (whole, tag) = (u64_of(SEALED_SEGMENT_BYTES), u64_of(TAG_BYTES));
+        Self::of_size(SEGMENT_BYTES, sealed_bytes)
+    }
+
+    /// As [`Segments::of_sealed`], for segments of another size: no payload has them. With short ones everything in a
+    /// payload straddles several, which is what tests want.
+    #[must_use]
+    pub fn of_size(segment_bytes: usize, sealed_bytes: u64) -> Option<Self> {
+        let tag = u64_of(TAG_BYTES);
+        let whole = u64_of(segment_bytes).checked_add(tag)?;
         let rest = sealed_bytes.checked_rem(whole)?;
-        if sealed_bytes == 0 || (1..=tag).contains(&rest) {
+        if segment_bytes == 0 || sealed_bytes == 0 || (1..=tag).contains(&rest) {
             return None;
         }
         let count = u32::try_from(sealed_bytes.div_ceil(whole)).ok()?;
         Some(Self {
             count,
             sealed_bytes,
+            segment_bytes,
         })
     }
 
@@ -70,13 +81,28 @@ impl Segments {
     /// Where a segment begins in the sealed payload, and how many bytes it has there; `None` beyond the last.
     #[must_use]
     pub fn place(self, number: u32) -> Option<(u64, usize)> {
-        let whole = u64_of(SEALED_SEGMENT_BYTES);
+        let whole = u64_of(self.segment_bytes).checked_add(u64_of(TAG_BYTES))?;
         let start = u64::from(number).checked_mul(whole)?;
         let left = self
             .sealed_bytes
             .checked_sub(start)
             .filter(|left| *left > 0)?;
         Some((start, usize::try_from(left.min(whole)).ok()?))
+    }
+
+    /// Which segment holds a byte of the plaintext, and where in it; `None` beyond the last.
+    #[must_use]
+    pub fn holding(self, at: u64) -> Option<(u32, usize)> {
+        let whole = u64_of(self.segment_bytes);
+        let number = u32::try_from(at.checked_div(whole)?).ok()?;
+        let offset = usize::try_from(at.checked_rem(whole)?).ok()?;
+        (at < self.plain_bytes()).then_some((number, offset))
+    }
+
+    /// The memory that the longest segment takes, sealed.
+    #[must_use]
+    pub fn longest(self) -> usize {
+        self.place(0).map_or(0, |(_, bytes)| bytes)
     }
 }
 
@@ -169,7 +195,6 @@ const ASSOCIATED_BYTES: usize = KIND.len() + 2 + MAX_UUID_BYTES + 8 + 4;
 mod tests {
     extern crate std;
 
-    use std::vec;
     use std::vec::Vec;
 
     use super::*;
@@ -270,7 +295,7 @@ mod tests {
                 "{bit}"
             );
         }
-        let short = open(&key, &usual, 1, &mut vec![0; 15]).map(|_| ());
+        let short = open(&key, &usual, 1, &mut [0; 15]).map(|_| ());
         assert_eq!(short, Err(OpenError::TooShort { need: 16, have: 15 }));
     }
 

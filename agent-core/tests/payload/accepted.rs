@@ -1,7 +1,8 @@
 //! What is unusual and yet right.
 
 use crate::forge::{Archive, Member, wide_end, wide_extra};
-use crate::recording::{Event, directory, file, unpack_all};
+use crate::pieces::unpack_all;
+use crate::recording::{Event, directory, file};
 use crate::sample::{Change, good, open_sizes};
 
 #[test]

@@ -4,7 +4,8 @@ use agent_core::payload::inflate::Inflater;
 use agent_core::payload::zip::{ArchiveFault, Limits, UnpackError, unpack};
 
 use crate::forge::{Archive, Member};
-use crate::recording::{Recording, Refused, unpack_all};
+use crate::pieces::unpack_all;
+use crate::recording::{Recording, Refused};
 use crate::sample::good;
 
 #[test]

@@ -4,7 +4,8 @@ use agent_core::payload::inflate::{InflateError, Inflater};
 use agent_core::payload::zip::{EntryFault, Limits, UnpackError, unpack};
 
 use crate::forge::{Member, deflate, wide_end};
-use crate::recording::{Event, Recording, Refused, unpack_all};
+use crate::pieces::{assert_same, unpack_all, unpack_chunked};
+use crate::recording::{Event, Recording, Refused, unpack_whole};
 use crate::sample::{Row, good, open_sizes, set_packed};
 
 /// What only content shows: the entry is named, and its end is never told.
@@ -130,7 +131,9 @@ fn every_changed_byte_is_refused_or_harmless() {
         for change in [1, 2, 4, 8, 16, 32, 64, 128, 0xFF] {
             let mut bad = good.clone();
             bad[at] ^= change;
-            let (result, events) = unpack_all(&bad);
+            let (result, events) = unpack_whole(&bad);
+            let in_pieces = unpack_chunked(&bad, 1 + at % 40);
+            assert_same("in pieces", in_pieces, (&result, &events));
             match result {
                 Ok(_) => assert!(
                     same_content(&events, &want),

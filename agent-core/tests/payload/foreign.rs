@@ -6,7 +6,8 @@ use agent_core::payload::zip::Summary;
 use zip::write::{SimpleFileOptions, ZipWriter};
 use zip::{CompressionMethod, DateTime};
 
-use crate::recording::{Event, directory, file, unpack_all};
+use crate::pieces::unpack_all;
+use crate::recording::{Event, directory, file};
 
 const AUTORUN: &[u8] = b"#!/bin/sh\necho hi\n";
 

@@ -5,7 +5,7 @@ use agent_core::payload::zip::{
 };
 
 use crate::forge::{Archive, End, Member, wide_end, wide_extra};
-use crate::recording::unpack_all;
+use crate::pieces::unpack_all;
 use crate::sample::{Row, good, open_sizes};
 
 #[test]
@@ -168,7 +168,7 @@ fn entries_inside_of_entries_are_refused() {
     let (result, events) = unpack_all(&archive.bytes());
     let want = EntryFault::Overlap {
         start: 35,
-        free_from: 35 + outer.len(),
+        free_from: 35 + outer.len() as u64,
     };
     assert!(
         matches!(result, Err(UnpackError::Entry { fault, .. }) if fault == want),

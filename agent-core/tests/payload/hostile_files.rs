@@ -6,7 +6,8 @@ use std::path::Path;
 use agent_core::payload::inflate::InflateError;
 use agent_core::payload::zip::{ArchiveFault, EntryFault, PathFault, UnpackError};
 
-use crate::recording::{Event, file, unpack_all};
+use crate::pieces::unpack_all;
+use crate::recording::{Event, file};
 
 const MIB: u64 = 1024 * 1024;
 

@@ -98,8 +98,8 @@ pub(crate) fn directory(path: &str, mode: u32) -> Event {
     Event::Directory(path.into(), mode)
 }
 
-/// What an archive gives under the default limits, and what the sink saw.
-pub(crate) fn unpack_all(archive: &[u8]) -> (Result<Summary, UnpackError<Refused>>, Vec<Event>) {
+/// What an archive in one piece gives under the default limits, and what the sink saw.
+pub(crate) fn unpack_whole(archive: &[u8]) -> (Result<Summary, UnpackError<Refused>>, Vec<Event>) {
     let mut sink = Recording::default();
     let result = unpack(archive, &Limits::default(), &mut Inflater::new(), &mut sink);
     (result, sink.events)

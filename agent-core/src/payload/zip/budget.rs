@@ -49,8 +49,7 @@ impl Limits {
     }
 
     /// Whether an archive of this size may hold all that.
-    pub(super) fn ratio(&self, archive: &[u8], whole: &Summary) -> Result<(), ArchiveFault> {
-        let packed = u64::try_from(archive.len()).unwrap_or(u64::MAX);
+    pub(super) const fn ratio(&self, packed: u64, whole: &Summary) -> Result<(), ArchiveFault> {
         let limit = packed
             .saturating_mul(self.ratio)
             .saturating_add(limits::RATIO_FREE_BYTES);

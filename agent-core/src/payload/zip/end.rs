@@ -1,5 +1,6 @@
 //! Where an archive's directory lies: its end record, and zip64's.
 
+use super::archive::u64_of;
 use super::fault::ArchiveFault;
 use crate::wire::bytes::Reader;
 
@@ -14,11 +15,19 @@ struct End {
     start: u64,
 }
 
+/// The last bytes of an archive, or all of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tail<'a> {
+    /// Where they begin in the archive.
+    pub(super) start: u64,
+    pub(super) bytes: &'a [u8],
+}
+
 /// The directory's bytes, and how many entries it announces.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span<'a> {
-    /// What precedes the directory: local headers and content.
-    pub(super) before: &'a [u8],
+    /// Where it starts: local headers and content come before.
+    pub(super) start: u64,
     /// The directory, exactly.
     pub(super) headers: &'a [u8],
     /// Announced entries.
@@ -31,9 +40,9 @@ pub(super) struct Span<'a> {
 /// At most 64 KiB of trailing bytes are searched, which is what an archive's comment can take.
 ///
 /// Source: APPNOTE.TXT 6.3.10, sections 4.3.14 to 4.3.16.
-pub(super) fn find(archive: &[u8]) -> Result<Span<'_>, ArchiveFault> {
-    let (mut directory_end, mut end) = find_end(archive).ok_or(ArchiveFault::NoEnd)?;
-    if let Some((at, wide)) = find_wide(archive, directory_end)? {
+pub(super) fn find<'a>(tail: &Tail<'a>) -> Result<Span<'a>, ArchiveFault> {
+    let (mut directory_end, mut end) = find_end(tail.bytes).ok_or(ArchiveFault::NoEnd)?;
+    if let Some((at, wide)) = find_wide(tail, directory_end)? {
         end = end.widened(&wide).ok_or(ArchiveFault::EndsDisagree)?;
         directory_end = at;
     }
@@ -43,20 +52,32 @@ pub(super) fn find(archive: &[u8]) -> Result<Span<'_>, ArchiveFault> {
     let misplaced = ArchiveFault::Misplaced {
         start: end.start,
         size: end.size,
-        end: directory_end,
+        end: tail.start.saturating_add(u64_of(directory_end)),
     };
-    let (before, headers) = archive
-        .get(..directory_end)
-        .and_then(|all| all.split_at_checked(usize::try_from(end.start).ok()?))
-        .ok_or(misplaced)?;
-    if u64::try_from(headers.len()) != Ok(end.size) {
+    let directory = tail.bytes.get(..directory_end).ok_or(misplaced)?;
+    if end.start.checked_add(end.size) != tail.start.checked_add(u64_of(directory_end)) {
         return Err(misplaced);
     }
+    let headers = directory
+        .get(tail.place(end.start, misplaced)?..)
+        .ok_or(misplaced)?;
     Ok(Span {
-        before,
+        start: end.start,
         headers,
         entries: end.entries,
     })
+}
+
+impl Tail<'_> {
+    /// Where a place in the archive is among these bytes.
+    fn place(&self, at: u64, otherwise: ArchiveFault) -> Result<usize, ArchiveFault> {
+        let limit = u64_of(self.bytes.len());
+        let have = self.start.saturating_add(limit).saturating_sub(at);
+        let place = at
+            .checked_sub(self.start)
+            .ok_or(ArchiveFault::DirectoryTooLarge { have, limit })?;
+        usize::try_from(place).map_err(|_| otherwise)
+    }
 }
 
 /// The last end record whose comment reaches exactly to the archive's end, and where it begins.
@@ -69,12 +90,12 @@ fn find_end(archive: &[u8]) -> Option<(usize, End)> {
     })
 }
 
-/// The zip64 end record and where it begins, if the end record at `end_at` has a locator before it.
-fn find_wide(archive: &[u8], end_at: usize) -> Result<Option<(usize, End)>, ArchiveFault> {
+/// The zip64 end record and where it begins among these bytes, if the end record at `end_at` has a locator before it.
+fn find_wide(tail: &Tail<'_>, end_at: usize) -> Result<Option<(usize, End)>, ArchiveFault> {
     let Some(locator_at) = end_at.checked_sub(LOCATOR_BYTES) else {
         return Ok(None);
     };
-    let locator = archive.get(locator_at..end_at).unwrap_or_default();
+    let locator = tail.bytes.get(locator_at..end_at).unwrap_or_default();
     let Some(fields) = locator.strip_prefix(LOCATOR_SIGNATURE) else {
         return Ok(None);
     };
@@ -83,8 +104,9 @@ fn find_wide(archive: &[u8], end_at: usize) -> Result<Option<(usize, End)>, Arch
     if disk != 0 || disks > 1 {
         return Err(ArchiveFault::ManyDisks);
     }
-    let at = usize::try_from(at).map_err(|_| ArchiveFault::NoWideEnd)?;
-    let record = archive
+    let at = tail.place(at, ArchiveFault::NoWideEnd)?;
+    let record = tail
+        .bytes
         .get(at..locator_at)
         .and_then(|record| record.strip_prefix(WIDE_END_SIGNATURE))
         .ok_or(ArchiveFault::NoWideEnd)?;

@@ -1,5 +1,7 @@
 //! One entry as the directory has it: the header as it stands, and what it means once it was checked.
 
+use super::archive::{Archive, InMemory, u64_of};
+use super::cursor::{Cursor, Unread};
 use super::fault::{ArchiveFault, EntryFault};
 use super::path::EntryPath;
 use crate::wire::bytes::Reader;
@@ -218,21 +220,40 @@ impl Header<'_> {
 }
 
 /// The 64-bit values of a zip64 extra field, in their fixed order, only for fields that are all ones.
-pub(super) struct Wide<'a>(Option<Reader<'a>>);
+pub(super) struct Wide {
+    field: Option<heapless::Vec<u8, WIDE_BYTES>>,
+    taken: usize,
+}
 
-impl<'a> Wide<'a> {
+impl Wide {
+    /// Looks for the field among all extra fields of a directory header.
+    fn of(extra: &[u8]) -> Result<Self, EntryFault> {
+        let (mut extra, bytes) = (InMemory(extra), u64_of(extra.len()));
+        Self::read(Cursor::new(&mut extra, 0, bytes)).map_err(|error| match error {
+            Unread::Fault(fault) => fault,
+            Unread::Source(never) => match never {},
+        })
+    }
+
     /// Looks for the field among all extra fields.
-    pub(super) fn of(extra: &'a [u8]) -> Result<Self, EntryFault> {
-        let mut fields = Reader::new(extra);
+    pub(super) fn read<A: Archive>(mut fields: Cursor<'_, A>) -> Result<Self, Unread<A::Error>> {
+        let (mut wide, taken) = (None, 0);
         // Some writers pad with fewer bytes than a field's head takes.
-        while fields.rest().len() >= EXTRA_HEAD_BYTES {
-            let (id, len) = (fields.u16_le()?, fields.u16_le()?);
-            let field = fields.take(len.into())?;
+        while wide.is_none() && fields.left() >= EXTRA_HEAD_BYTES {
+            let (id, bytes) = (fields.u16_le()?, fields.u16_le()?);
+            let at = fields.at();
+            fields.skip(bytes.into())?;
             if id == EXTRA_ZIP64 {
-                return Ok(Self(Some(Reader::new(field))));
+                let mut field = heapless::Vec::new();
+                // The values that a field may have beyond those that are read here don't matter.
+                let _ = field.resize_default(WIDE_BYTES.min(bytes.into()));
+                fields
+                    .part(at, at.saturating_add(bytes.into()))
+                    .fill(&mut field)?;
+                wide = Some(field);
             }
         }
-        Ok(Self(None))
+        Ok(Self { field: wide, taken })
     }
 
     /// The value, or the next wide one in its place.
@@ -240,7 +261,10 @@ impl<'a> Wide<'a> {
         if value != u32::MAX {
             return Ok(value.into());
         }
-        Ok(self.0.as_mut().ok_or(EntryFault::NoWideField)?.u64_le()?)
+        let field = self.field.as_ref().ok_or(EntryFault::NoWideField)?;
+        let wide = Reader::new(field.get(self.taken..).unwrap_or_default()).u64_le()?;
+        self.taken = self.taken.saturating_add(size_of::<u64>());
+        Ok(wide)
     }
 }
 
@@ -272,4 +296,6 @@ const DEFAULT_DIRECTORY_MODE: u32 = 0o700;
 
 const EXTRA_ZIP64: u16 = 1;
 /// Id and length of an extra field.
-const EXTRA_HEAD_BYTES: usize = 4;
+const EXTRA_HEAD_BYTES: u64 = 4;
+/// Size, packed size and offset.
+const WIDE_BYTES: usize = 3 * size_of::<u64>();

@@ -1,15 +1,16 @@
 //! What is wrong with an archive.
 
+use core::convert::Infallible;
 use core::fmt;
 
 use super::path::PathFault;
 use crate::payload::inflate::InflateError;
 use crate::wire::bytes::Truncated;
 
-/// Why an archive wasn't unpacked; `E` is the sink's error.
+/// Why an archive wasn't unpacked; `E` is the sink's error, `A` that of an archive which comes in pieces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum UnpackError<E> {
+pub enum UnpackError<E, A = Infallible> {
     /// It doesn't begin as an archive does: the payload is a plain file.
     NotAnArchive,
     /// The archive as a whole. Nothing reached the sink.
@@ -23,9 +24,11 @@ pub enum UnpackError<E> {
     },
     /// The sink gave up.
     Sink(E),
+    /// A piece of the archive couldn't be had, perhaps when parts had reached the sink already.
+    Source(A),
 }
 
-impl<E> UnpackError<E> {
+impl<E, A> UnpackError<E, A> {
     pub(super) fn entry(name: &[u8], fault: EntryFault) -> Self {
         let name = EntryName::of(name);
         Self::Entry { name, fault }
@@ -51,7 +54,14 @@ pub enum ArchiveFault {
         /// Its announced size.
         size: u64,
         /// Where it has to end.
-        end: usize,
+        end: u64,
+    },
+    /// More bytes from the directory's start to the archive's end than are looked at.
+    DirectoryTooLarge {
+        /// Bytes from there on.
+        have: u64,
+        /// The most.
+        limit: u64,
     },
     /// Something else stands where a directory header should.
     NoHeader,
@@ -151,7 +161,7 @@ pub enum EntryFault {
         /// The announced place.
         offset: u64,
         /// Where the directory starts.
-        limit: usize,
+        limit: u64,
     },
     /// No local header where it is announced.
     NoLocalHeader {
@@ -172,9 +182,9 @@ pub enum EntryFault {
     /// It begins before the entry ahead of it in the directory ends.
     Overlap {
         /// Where it begins.
-        start: usize,
+        start: u64,
         /// Where the one ahead ends.
-        free_from: usize,
+        free_from: u64,
     },
     /// The name exists already, or a file's name is used as a directory's.
     Conflict,
@@ -244,7 +254,7 @@ impl From<Truncated> for EntryFault {
     }
 }
 
-impl<E> From<ArchiveFault> for UnpackError<E> {
+impl<E, A> From<ArchiveFault> for UnpackError<E, A> {
     fn from(fault: ArchiveFault) -> Self {
         Self::Archive(fault)
     }
@@ -264,21 +274,27 @@ impl fmt::Display for EntryName {
     }
 }
 
-impl<E: fmt::Display> fmt::Display for UnpackError<E> {
+impl<E: fmt::Display, A: fmt::Display> fmt::Display for UnpackError<E, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAnArchive => f.write_str("the payload is not a zip archive"),
             Self::Archive(fault) => write!(f, "the payload's archive {fault}"),
             Self::Entry { name, fault } => write!(f, "`{name}` in the payload's archive {fault}"),
             Self::Sink(error) => error.fmt(f),
+            Self::Source(error) => error.fmt(f),
         }
     }
 }
 
-impl<E: core::error::Error + 'static> core::error::Error for UnpackError<E> {
+impl<E, A> core::error::Error for UnpackError<E, A>
+where
+    E: core::error::Error + 'static,
+    A: core::error::Error + 'static,
+{
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::Sink(error) => error.source(),
+            Self::Source(error) => error.source(),
             _ => None,
         }
     }
@@ -299,6 +315,12 @@ impl fmt::Display for ArchiveFault {
                 write!(
                     f,
                     "announces {size} bytes of directory at {start}, which has to end at {end}"
+                )
+            }
+            Self::DirectoryTooLarge { have, limit } => {
+                write!(
+                    f,
+                    "has {have} bytes from its directory on, {limit} are allowed; pack fewer files or shorter names"
                 )
             }
             Self::NoHeader => f.write_str("has something else in its directory than headers"),

@@ -7,13 +7,14 @@ use super::fault::{ArchiveFault, EntryFault, UnpackError};
 use super::path::conflict;
 use crate::wire::limits::MAX_ENTRIES;
 
-/// The names of the entries so far, in order and without copies: each is where its header begins in the directory.
+/// The names of the entries so far, in order and without copies: each is where its header begins in the directory, which
+/// so many entries can't bring to 4 GiB.
 ///
 /// The order compares component by component, so that what is below a name comes right after it. No two names
 /// conflict; of a new one only the neighbours can.
 pub(super) struct Names<'a> {
     directory: &'a [u8],
-    sorted: heapless::Vec<usize, MAX_ENTRIES>,
+    sorted: heapless::Vec<u32, MAX_ENTRIES>,
 }
 
 impl<'a> Names<'a> {
@@ -28,8 +29,11 @@ impl<'a> Names<'a> {
     ///
     /// # Cost
     /// About ten comparisons of names among 1024.
-    pub(super) fn add<E>(&mut self, header: &Header<'_>) -> Result<(), UnpackError<E>> {
-        let name_at = |at: &usize| Header::name_at(self.directory, *at);
+    pub(super) fn add<E, A>(&mut self, header: &Header<'_>) -> Result<(), UnpackError<E, A>> {
+        let name_at = |at: &u32| {
+            let at = usize::try_from(*at).unwrap_or(usize::MAX);
+            Header::name_at(self.directory, at)
+        };
         let place = self
             .sorted
             .partition_point(|at| order(name_at(at), header.name) == Ordering::Less);
@@ -40,9 +44,8 @@ impl<'a> Names<'a> {
         }
         let (announced, found) = (MAX_ENTRIES, MAX_ENTRIES.saturating_add(1));
         let full = ArchiveFault::Count { announced, found };
-        self.sorted
-            .insert(place, header.at)
-            .map_err(|_| full.into())
+        let at = u32::try_from(header.at).map_err(|_| full)?;
+        self.sorted.insert(place, at).map_err(|_| full.into())
     }
 }
 
