@@ -321,7 +321,9 @@ mod tests {
     #[test]
     fn downloads() {
         let cut = DownloadError::Call(CallError::Cut);
-        let rows: [(&str, u64, &[u8], Result<u16, DownloadError<_, ()>>, &[u8]); 10] = [
+        type Row = (&'static str, u64, &'static [u8], Ended, &'static [u8]);
+        type Ended = Result<u16, DownloadError<core::convert::Infallible, ()>>;
+        let rows: [Row; 10] = [
             ("whole", 0, b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789", Ok(200), b"0123456789"),
             ("rest", 4, b"HTTP/1.1 206 P\r\nContent-Length: 6\r\nContent-Range: bytes 4-9/10\r\n\r\n456789", Ok(200), b"456789"),
             ("no ranges", 4, b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789", Ok(200), b"456789"),

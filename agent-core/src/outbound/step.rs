@@ -14,10 +14,6 @@ use super::end::{End, Why};
 pub const MAX_PATH_BYTES: usize = 2 * MAX_UUID_BYTES + 96;
 
 /// What is to be done.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one exists at a time, and nothing can be boxed without an allocator"
-)]
 pub enum Step<'o> {
     /// Send this request with the body that was written, and hand its answer to
     /// [`Outbound::answered`](super::Outbound::answered).
@@ -105,10 +101,6 @@ pub struct Unpack<'o> {
 }
 
 /// A step that borrows nothing yet.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one exists at a time, and nothing can be boxed without an allocator"
-)]
 pub(super) enum Advance {
     Send(Verb, Media),
     Wait(u64, Why),

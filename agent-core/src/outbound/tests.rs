@@ -2,9 +2,11 @@
 
 extern crate std;
 
+mod refusals;
+mod retries;
+
 use std::format;
 use std::string::{String, ToString};
-use std::vec;
 use std::vec::Vec;
 
 use base64::Engine;
@@ -16,7 +18,6 @@ use crate::http::emit::Verb;
 use crate::http::head::After;
 use crate::payload::halves::Key;
 use crate::payload::release::{ReleaseKey, Terms, wrap};
-use crate::payload::segment;
 use crate::tpm::{FakeTpm, Tpm, name_of};
 use crate::wire::json::Value;
 use crate::wire::manifest::{CapPcr, Deliver, Manifest};
@@ -294,10 +295,9 @@ impl Play {
         let release_key: [u8; 32] = STANDARD.decode(text).unwrap().try_into().unwrap();
         let agent = Uuid::parse(AGENT).unwrap();
         let digest = statement::release(HashAlg::Sha256, &agent, &self.challenge(), &release_key);
-        assert_eq!(
-            self.stated,
-            statement::pcr_value(HashAlg::Sha256, &digest).to_vec()
-        );
+        if self.stated != statement::pcr_value(HashAlg::Sha256, &digest).to_vec() {
+            return Reply::error(403, "not-bound");
+        }
         self.release_keys.push(release_key);
         let ephemeral = ReleaseKey::from_random(&Secret::copy_of(&[8; 32]), &Secret::zeroed());
         let terms = Terms {
@@ -391,7 +391,7 @@ impl Play {
             Step::Unpack(unpack) => {
                 assert_eq!(unpack.key.as_bytes(), key().as_bytes());
                 assert_eq!((unpack.binding.payload_id, unpack.binding.count), (ID, 1));
-                assert_eq!(self.tpm.caps, 0, "capped before it is unpacked");
+                assert_eq!(self.tpm.caps, 0, "capped too early");
                 self.events.push("unpack".to_string());
                 match self.unpacks {
                     true => self.machine.unpacked(Ok(())),
@@ -520,6 +520,4 @@ fn release_key_is_wiped_once_it_has_served() {
     }
     assert_eq!(keys.len(), 3);
     assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2]);
-    let _ = segment::SEGMENT_BYTES;
-    let _ = vec![0];
 }

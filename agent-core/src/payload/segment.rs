@@ -169,7 +169,6 @@ const ASSOCIATED_BYTES: usize = KIND.len() + 2 + MAX_UUID_BYTES + 8 + 4;
 mod tests {
     extern crate std;
 
-    use std::vec;
     use std::vec::Vec;
 
     use super::*;
@@ -270,7 +269,7 @@ mod tests {
                 "{bit}"
             );
         }
-        let short = open(&key, &usual, 1, &mut vec![0; 15]).map(|_| ());
+        let short = open(&key, &usual, 1, &mut [0; 15]).map(|_| ());
         assert_eq!(short, Err(OpenError::TooShort { need: 16, have: 15 }));
     }
 

@@ -144,6 +144,10 @@ impl Drop for Token {
 }
 
 /// What became of a proof.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one exists at a time, and nothing can be boxed without an allocator"
+)]
 pub enum Authentication {
     /// It is taken.
     Token(Token),
