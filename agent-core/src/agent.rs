@@ -11,7 +11,6 @@ mod delivery;
 mod keyring;
 mod note;
 mod notices;
-mod quoting;
 mod step;
 
 use heapless::string::StringView;
@@ -22,6 +21,7 @@ use crate::payload::halves::{Half, Key};
 use crate::payload::seal;
 use crate::revocation::Act;
 use crate::tpm::Tpm;
+use crate::tpm::quoting::{self, Quoted, Subject};
 use crate::wire::form::{Sealed, UKey, VKey};
 use crate::wire::quote::{HashAlg, PcrMask, QuoteWriter, SignAlg};
 use crate::wire::route::{ApiVersion, ApiVersions, KeyText, Route};
@@ -30,12 +30,10 @@ use crate::wire::text::{Hex, Nonce, Uuid};
 use delivery::{Delivery, Stage};
 use keyring::{Fit, Keyring};
 use notices::Notices;
-use quoting::Quoted;
 
 pub use answer::{Refusal, refuse};
 pub use delivery::{Clipped, DeliveryNumber, OUTPUT_TAIL_BYTES, ScriptEnd, ScriptReport};
 pub use note::Note;
-pub use quoting::KEY_PCR;
 pub use step::{Duty, Lease, Notes, OpenedPayload, Outcome, Peer, Plan, Request};
 
 /// Room for the body of every answer. The longest is a quote of all PCRs (about 4.4 KB), or an outcome whose output is all
@@ -258,7 +256,15 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
     ) -> Result<Status, Refusal> {
         let bank = self.config.bank;
         let mut quoted = Quoted::empty(bank);
-        quoting::quote(tpm, bank, asked.nonce, asked.mask, &mut quoted).map_err(|failure| {
+        // PCR 16 stands for the transport key.
+        let statement = bank.digest([tpm.identity().transport_pem.as_bytes()]);
+        let subject = Subject {
+            nonce: asked.nonce.as_str().as_bytes(),
+            bank,
+            pcrs: asked.mask,
+            statement: &statement,
+        };
+        quoting::quote(tpm, &subject, &mut quoted).map_err(|failure| {
             put(notes, Note::NoQuote(Clipped::head(failure)));
             Refusal::NoQuote
         })?;

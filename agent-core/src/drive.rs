@@ -21,7 +21,8 @@ use crate::tpm::Tpm;
 use crate::wire::form::{FormError, UKeyForm, VKeyForm};
 use crate::wire::route::Route;
 
-pub use call::{Answer, Call, CallError, call};
+pub use crate::http::Answer;
+pub use call::{Call, CallError, Download, DownloadError, Downloaded, call, download};
 use input::{Input, Message};
 
 /// What surrounds the agent.

@@ -9,6 +9,21 @@ pub mod head;
 /// Room for a request's or answer's head; Keylime's take about 300 bytes.
 pub const MAX_HEAD_BYTES: usize = 8 * 1024;
 
+/// What a server answered to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer<'b> {
+    /// The status code.
+    pub status: u16,
+    /// What becomes of the connection.
+    pub after: head::After,
+    /// `Retry-After` in seconds.
+    pub retry_after: Option<u64>,
+    /// `Location`.
+    pub location: Option<&'b str>,
+    /// The body.
+    pub body: &'b [u8],
+}
+
 /// What an answer says about its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {

@@ -1,7 +1,9 @@
 //! What the keyhalf agent decides: Keylime's wire, halves of keys, sealed payloads.
 //!
 //! The crate has no allocator, no socket, no clock and no unsafe code: bytes, time and a [`tpm::Tpm`] go in, a reply and a
-//! duty come out. [`drive::serve_one`] is the way in for a program, [`agent::Agent`] for a test. Modules import downward only: `drive -> agent -> {http, payload, revocation, tpm} -> {wire, secret}`.
+//! duty come out. [`drive::serve_one`] is the way in for a program, [`agent::Agent`] for a test; an agent
+//! that calls its verifier is an [`outbound::Outbound`]. Modules import downward only: `drive -> {agent, outbound} ->
+//! {http, payload, revocation, tpm} -> {wire, secret}`.
 //!
 //! | feature | what it adds |
 //! | --- | --- |
@@ -28,6 +30,7 @@
 pub mod agent;
 pub mod drive;
 pub mod http;
+pub mod outbound;
 pub mod payload;
 pub mod revocation;
 pub mod secret;

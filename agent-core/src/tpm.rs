@@ -4,11 +4,15 @@
 
 #[cfg(feature = "fake-tpm")]
 mod fake;
+pub(crate) mod quoting;
 
 #[cfg(feature = "fake-tpm")]
 pub use fake::{FakeError, FakeTpm};
 
+use sha2::{Digest as _, Sha256};
+
 use crate::secret::Secret;
+use crate::wire::manifest::NAME_BYTES;
 use crate::wire::quote::{Digest, HashAlg, PcrMask, PcrValues};
 
 pub use crate::wire::quote::{MAX_ATTEST_BYTES, MAX_SIGNATURE_BYTES};
@@ -32,6 +36,24 @@ pub struct Identity {
     /// Transport key for key halves, PEM `SubjectPublicKeyInfo` with its final newline: the text whose hash goes into PCR 16.
     pub transport_pem: heapless::String<MAX_PEM_BYTES>,
 }
+
+/// The name of an object whose name algorithm is SHA-256, as all keys of the agent have it: from its marshalled
+/// `TPM2B_PUBLIC`.
+///
+/// Source: TPM 2.0 Library part 1, section 16 (names).
+#[must_use]
+pub fn name_of(public: &[u8]) -> [u8; NAME_BYTES] {
+    let area = public.get(2..).unwrap_or_default();
+    let mut name = [0; NAME_BYTES];
+    let parts = SHA256_ID.into_iter().chain(Sha256::digest(area));
+    for (to, from) in name.iter_mut().zip(parts) {
+        *to = from;
+    }
+    name
+}
+
+/// `TPM_ALG_SHA256`.
+const SHA256_ID: [u8; 2] = [0x00, 0x0B];
 
 /// A quote as the TPM gives it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

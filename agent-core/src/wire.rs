@@ -5,6 +5,7 @@ pub mod form;
 pub mod json;
 pub mod limits;
 pub mod manifest;
+pub mod push;
 pub mod quote;
 pub mod receipt;
 pub mod register;

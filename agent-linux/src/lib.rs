@@ -10,6 +10,7 @@
 //! | [`privilege`], [`fence`] | what the agent gives up: root, and files |
 //! | [`notifier`], [`actions`] | whose revocation notices count, and what they set off |
 //! | [`run`] | all of it together, from start to stop |
+//! | [`outbound`], [`spool`], [`exit`] | the agent that calls its verifier; where sealed bytes wait; how it ends |
 //!
 //! | feature | what it adds |
 //! | --- | --- |
@@ -22,6 +23,7 @@ compile_error!("the feature plain-http is for tests: no release build may have i
 
 pub mod actions;
 pub mod config;
+pub mod exit;
 pub mod fence;
 pub mod identity;
 pub mod job;
@@ -31,6 +33,7 @@ pub mod memory;
 pub mod net;
 pub mod node;
 pub mod notifier;
+pub mod outbound;
 pub mod privilege;
 pub mod queue;
 pub mod register;

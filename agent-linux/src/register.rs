@@ -124,7 +124,8 @@ pub fn register<S: Shell>(
 ) -> Result<(), RegisterError> {
     let mut pause = FIRST_PAUSE;
     loop {
-        let error = match register_once(registrar, versions, contact, shell) {
+        let mut lend = Shared(shell);
+        let error = match attempt(registrar, versions, contact, &mut lend) {
             Ok(()) => {
                 log::info!("registered as {}", contact.uuid);
                 return Ok(());
@@ -143,13 +144,53 @@ pub fn register<S: Shell>(
     }
 }
 
-fn register_once<S: Shell>(
+/// Registers with a TPM of one's own, in one try.
+///
+/// # Errors
+/// [`RegisterError`]; unless it [is final](RegisterError::is_final), another try may help.
+pub fn register_once<T: Tpm>(
     registrar: &mut Caller,
     versions: ApiVersions,
     contact: &Contact,
-    shell: &S,
+    tpm: &mut T,
 ) -> Result<(), RegisterError> {
-    let body = registration_body(contact, shell)?;
+    attempt(registrar, versions, contact, &mut Own(tpm))
+}
+
+/// Gives the TPM for a moment: nobody else waits for it while the registrar is asked.
+trait Lend {
+    type Tpm: Tpm;
+
+    fn lend<R>(&mut self, step: impl FnOnce(&mut Self::Tpm) -> R) -> R;
+}
+
+struct Shared<'s, S>(&'s S);
+
+impl<S: Shell> Lend for Shared<'_, S> {
+    type Tpm = S::Tpm;
+
+    fn lend<R>(&mut self, step: impl FnOnce(&mut S::Tpm) -> R) -> R {
+        self.0.with_agent(|_, tpm| step(tpm))
+    }
+}
+
+struct Own<'t, T>(&'t mut T);
+
+impl<T: Tpm> Lend for Own<'_, T> {
+    type Tpm = T;
+
+    fn lend<R>(&mut self, step: impl FnOnce(&mut T) -> R) -> R {
+        step(self.0)
+    }
+}
+
+fn attempt<L: Lend>(
+    registrar: &mut Caller,
+    versions: ApiVersions,
+    contact: &Contact,
+    lend: &mut L,
+) -> Result<(), RegisterError> {
+    let body = registration_body(contact, lend)?;
     let asked = registrar.call(Verb::Get, "/version", "")?;
     let agreed = match asked.status {
         200 => version_from_answer(asked.body, versions)?,
@@ -162,7 +203,7 @@ fn register_once<S: Shell>(
         let answer = registrar.call(Verb::Post, &path, &body)?;
         match answer.status {
             200 => {
-                let tag = activate(answer.body, contact, shell)?;
+                let tag = activate(answer.body, contact, lend)?;
                 let status = registrar.call(Verb::Put, &path, &tag)?.status;
                 let step = "activation";
                 return match status {
@@ -187,10 +228,10 @@ fn register_once<S: Shell>(
     Err(RegisterError::NoCommonVersion { ours: versions })
 }
 
-fn registration_body<S: Shell>(contact: &Contact, shell: &S) -> Result<String, RegisterError> {
+fn registration_body<L: Lend>(contact: &Contact, lend: &mut L) -> Result<String, RegisterError> {
     let mut certificate = vec![0; MAX_CERTIFICATE_BYTES];
     let mut body = String::new();
-    shell.with_agent(|_, tpm| {
+    lend.lend(|tpm| {
         let found = tpm.ek_certificate(&mut certificate);
         let length = found.map_err(|error| RegisterError::Tpm(error.to_string()))?;
         let identity = tpm.identity();
@@ -209,15 +250,15 @@ fn registration_body<S: Shell>(contact: &Contact, shell: &S) -> Result<String, R
 }
 
 /// Opens the credential and makes the body that proves it.
-fn activate<S: Shell>(
+fn activate<L: Lend>(
     answer: &[u8],
     contact: &Contact,
-    shell: &S,
+    lend: &mut L,
 ) -> Result<String, RegisterError> {
     let mut buffer = [0; MAX_BLOB_BYTES];
     let blob = CredentialBlob::from_answer(answer, &mut buffer)?;
-    let opened = shell
-        .with_agent(|_, tpm| tpm.activate_credential(blob.id_object, blob.secret))
+    let opened = lend
+        .lend(|tpm| tpm.activate_credential(blob.id_object, blob.secret))
         .map_err(|error| RegisterError::Tpm(error.to_string()))?;
     let credential = opened.bytes.as_ref().get(..opened.len).unwrap_or_default();
     let mut body = String::new();

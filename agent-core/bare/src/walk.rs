@@ -4,7 +4,7 @@ mod files;
 
 use agent_core::agent::{Clipped, Peer, Plan, ScriptEnd, ScriptReport};
 use agent_core::drive::{Call, Shell, call};
-use agent_core::http::emit::Verb;
+use agent_core::http::emit::{Media, Verb};
 use agent_core::http::head::RequestHead;
 use agent_core::payload::seal::{NONCE_BYTES, open_single, seal_single};
 use agent_core::payload::zip::{Limits, UnpackError, is_archive, unpack};
@@ -237,6 +237,8 @@ fn call_registrar(world: &mut World<'_>) -> Option<()> {
         verb: Verb::Post,
         path: "/v2.6/agents/x",
         host: "registrar",
+        token: None,
+        media: Media::Json,
         body: &world.body,
     };
     world.got.resize_default(world.got.capacity()).ok()?;

@@ -5,7 +5,7 @@ use core::fmt::{Display, Write};
 
 use agent_core::agent::{Agent, AgentConfig, Duty, Note, OpenedPayload, Peer};
 use agent_core::drive::{Buffers, Served, Shell, serve_one};
-use agent_core::http::emit::{self, Verb};
+use agent_core::http::emit::{self, Asking, Media, Verb};
 use agent_core::http::head::AnswerHead;
 use agent_core::payload::halves::{Half, Key};
 use agent_core::payload::inflate::Inflater;
@@ -68,7 +68,16 @@ impl<'m> World<'m> {
     fn ask(&mut self, verb: Verb, target: &str, status: u16) -> Option<()> {
         self.sent.clear();
         self.got.clear();
-        emit::request_head(&mut self.sent, verb, target, "node", self.body.len()).ok()?;
+        let asking = Asking {
+            verb,
+            path: target,
+            host: "node",
+            token: None,
+            media: Media::Json,
+            from: 0,
+            length: self.body.len(),
+        };
+        emit::request_head(&mut self.sent, &asking).ok()?;
         self.sent.push_str(&self.body).ok()?;
         let mut wire = Wire {
             coming: self.sent.as_bytes(),

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use agent_core::drive::{Call, CallError, call};
-use agent_core::http::emit::Verb;
+use agent_core::http::emit::{Media, Verb};
 use agent_core::wire::register::{CredentialBlob, MAX_BLOB_BYTES, version_from_answer};
 use agent_core::wire::route::{ApiVersion, ApiVersions};
 use base64::Engine;
@@ -76,6 +76,8 @@ fn call_on(answer: &[u8], piece: usize) -> Called {
         verb: Verb::Post,
         path: "/v2.6/agents/a",
         host: "registrar",
+        token: None,
+        media: Media::Json,
         body: "{}",
     };
     let answer = call(&mut wire, &request, &mut buffer)?;

@@ -20,15 +20,47 @@ pub struct RequestHead<'a> {
     pub expects_continue: bool,
 }
 
-/// The head of an answer.
+/// The head of an answer, borrowed from the bytes that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AnswerHead {
+pub struct AnswerHead<'a> {
     /// The status code.
     pub status: u16,
     /// Length of the body.
     pub length: Length,
     /// What becomes of the connection.
     pub after: After,
+    /// `Retry-After` in seconds; a date there is none.
+    pub retry_after: Option<u64>,
+    /// `Location`.
+    pub location: Option<&'a str>,
+    /// `Content-Range`, if it is one of bytes whose whole length is said.
+    pub range: Option<ContentRange>,
+}
+
+/// Which part of a whole a body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContentRange {
+    /// The first byte's number.
+    pub first: u64,
+    /// The last byte's.
+    pub last: u64,
+    /// Bytes of the whole.
+    pub whole: u64,
+}
+
+impl ContentRange {
+    /// Reads `bytes FIRST-LAST/WHOLE`.
+    ///
+    /// Source: RFC 9110, section 14.4.
+    #[must_use]
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let text = core::str::from_utf8(value).ok()?.strip_prefix("bytes ")?;
+        let (range, whole) = text.split_once('/')?;
+        let (first, last) = range.split_once('-')?;
+        let number = |text: &str| parse_length(text.as_bytes()).ok();
+        let (first, last, whole) = (number(first)?, number(last)?, number(whole)?);
+        (first <= last && last < whole).then_some(Self { first, last, whole })
+    }
 }
 
 /// Length of a message's body.
@@ -127,25 +159,42 @@ impl<'a> RequestHead<'a> {
     }
 }
 
-impl AnswerHead {
+impl<'a> AnswerHead<'a> {
     /// Reads a head from the first bytes of an answer: the head and its length, or `None` if it hasn't come whole yet.
     ///
     /// # Errors
     /// [`HeadError`].
-    pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, HeadError> {
+    pub fn parse(bytes: &'a [u8]) -> Result<Option<(Self, usize)>, HeadError> {
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut answer = httparse::Response::new(&mut fields);
         let httparse::Status::Complete(size) = answer.parse(bytes).map_err(HeadError::from)? else {
             return Ok(None);
         };
+        let status = answer.code.ok_or(HeadError::Malformed)?;
+        let value = |name| value_of(answer.headers, name);
+        let location = value("location").and_then(|value| core::str::from_utf8(value).ok());
+        let retry_after = value("retry-after").and_then(|value| parse_length(value).ok());
+        let range = value("content-range").and_then(ContentRange::parse);
         let fields = Fields::read(answer.headers, answer.version)?;
         let head = Self {
-            status: answer.code.ok_or(HeadError::Malformed)?,
+            status,
             length: fields.length,
             after: fields.after,
+            retry_after,
+            location,
+            range,
         };
         Ok(Some((head, size)))
     }
+}
+
+/// The value of a field; none if it comes twice.
+fn value_of<'a>(fields: &[httparse::Header<'a>], name: &str) -> Option<&'a [u8]> {
+    let mut values = fields
+        .iter()
+        .filter(|field| field.name.eq_ignore_ascii_case(name));
+    let value = values.next()?.value;
+    values.next().is_none().then_some(value)
 }
 
 /// The fields that mean something here.
@@ -192,7 +241,7 @@ impl Fields {
 
 /// Digits only: no sign, no list, no blank between.
 fn parse_length(value: &[u8]) -> Result<u64, HeadError> {
-    if !value.iter().all(u8::is_ascii_digit) {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(HeadError::Length);
     }
     core::str::from_utf8(value)
@@ -367,6 +416,9 @@ mod tests {
             status: 200,
             length: Length::Bytes(3),
             after: After::Keep,
+            retry_after: None,
+            location: None,
+            range: None,
         };
         let text =
             b"HTTP/1.1 200 OK\r\nServer: TornadoServer/6.6.1\r\nContent-Length: 3\r\n\r\nabc";
@@ -374,5 +426,46 @@ mod tests {
         assert_eq!(AnswerHead::parse(&text[..20]), Ok(None));
         let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(AnswerHead::parse(chunked), Err(HeadError::TransferEncoding));
+    }
+
+    #[test]
+    fn fields_that_a_client_follows() {
+        let read = |fields: &str| {
+            let mut text = heapless::String::<256>::new();
+            core::fmt::Write::write_fmt(
+                &mut text,
+                format_args!("HTTP/1.1 206 Partial Content\r\n{fields}\r\n"),
+            )
+            .unwrap();
+            let (head, _) = AnswerHead::parse(text.as_bytes()).unwrap().unwrap();
+            let location = head
+                .location
+                .map(|at| heapless::String::<16>::try_from(at).unwrap());
+            (head.retry_after, location, head.range)
+        };
+        let range = |first, last, whole| Some(ContentRange { first, last, whole });
+        let place = Some("/a/7".try_into().unwrap());
+        for (fields, expected) in [
+            ("", (None, None, None)),
+            (
+                "Retry-After: 30\r\nlocation: /a/7\r\n",
+                (Some(30), place, None),
+            ),
+            (
+                "Retry-After: Wed, 21 Oct 2015 07:28:00 GMT\r\n",
+                (None, None, None),
+            ),
+            ("Retry-After: 1\r\nRetry-After: 2\r\n", (None, None, None)),
+            (
+                "Content-Range: bytes 5-9/10\r\n",
+                (None, None, range(5, 9, 10)),
+            ),
+            ("Content-Range: bytes 5-10/10\r\n", (None, None, None)),
+            ("Content-Range: bytes 5-4/10\r\n", (None, None, None)),
+            ("Content-Range: bytes */10\r\n", (None, None, None)),
+            ("Content-Range: bytes 5-9/*\r\n", (None, None, None)),
+        ] {
+            assert_eq!(read(fields), expected, "{fields}");
+        }
     }
 }

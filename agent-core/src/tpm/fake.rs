@@ -4,9 +4,10 @@
 
 use core::fmt;
 
-use super::{Identity, MAX_CREDENTIAL_BYTES, Opened, SignedQuote, Tpm};
+use super::{Identity, MAX_CREDENTIAL_BYTES, Opened, OutboundTpm, SignedQuote, Tpm};
 use crate::secret::Secret;
 use crate::wire::quote::{Digest, HashAlg, MAX_ATTEST_BYTES, PCR_SLOTS, PcrMask, PcrValues};
+use crate::wire::statement::STATEMENT_PCR;
 
 /// A TPM in memory with one bank.
 #[derive(Clone, Debug)]
@@ -19,6 +20,14 @@ pub struct FakeTpm {
     pub broken: bool,
     /// PCR 10 moves after each of the next quotes, as IMA may move it.
     pub moving: u32,
+    /// PCR 16 is reset after each of the next statements, as another program may reset it.
+    pub meddled: u32,
+    /// How often all banks were extended.
+    pub caps: u32,
+    /// What was done to PCR 16 and quoted, in order, as far as there is room: `r`eset, `e`xtended, `q`uoted.
+    pub statements: heapless::Vec<u8, 64>,
+    /// The value of its one counter, if it has one.
+    pub counter: Option<u64>,
 }
 
 /// What a [`FakeTpm`] refuses.
@@ -30,6 +39,8 @@ pub enum FakeError {
     Foreign,
     /// Another bank, or a PCR that is none.
     NoSuchPcr,
+    /// It has no counter.
+    NoCounter,
 }
 
 impl fmt::Display for FakeError {
@@ -38,6 +49,7 @@ impl fmt::Display for FakeError {
             Self::Broken => "the fake TPM is told to fail",
             Self::Foreign => "the fake TPM has no key for this",
             Self::NoSuchPcr => "the fake TPM has no such PCR",
+            Self::NoCounter => "the fake TPM has no counter",
         })
     }
 }
@@ -67,7 +79,28 @@ impl FakeTpm {
             clock_ms: 0,
             broken: false,
             moving: 0,
+            meddled: 0,
+            caps: 0,
+            statements: heapless::Vec::new(),
+            counter: None,
         }
+    }
+
+    /// What stands for `TPM2_MakeCredential`: both parts with their sizes, for [`Tpm::activate_credential`].
+    #[must_use]
+    pub fn wrap(&self, credential: &[u8]) -> heapless::Vec<u8, 80> {
+        let ciphertext = self.encrypt(credential);
+        let length = u16::try_from(ciphertext.len()).unwrap_or(0).to_be_bytes();
+        let mut blob = heapless::Vec::new();
+        for part in [&[0, 1, 7][..], &length, &ciphertext] {
+            let _ = blob.extend_from_slice(part);
+        }
+        blob
+    }
+
+    fn log(&mut self, what: u8) {
+        // What doesn't fit isn't kept.
+        let _ = self.statements.push(what);
     }
 
     /// Encrypts to this TPM's transport key; at most [`MAX_CREDENTIAL_BYTES`] are taken.
@@ -165,6 +198,7 @@ impl Tpm for FakeTpm {
         if bank != self.bank {
             return Err(FakeError::NoSuchPcr);
         }
+        self.log(b'q');
         self.clock_ms = self.clock_ms.saturating_add(1);
         let attest = self.attest(nonce, pcrs);
         let half = bank.digest([attest.as_slice()]);
@@ -194,10 +228,20 @@ impl Tpm for FakeTpm {
     fn pcr_extend(&mut self, pcr: u8, bank: HashAlg, digest: &Digest) -> Result<(), FakeError> {
         let value = self.pcr(pcr)?;
         *value = bank.digest([value.as_slice(), digest.as_slice()]);
+        if pcr == STATEMENT_PCR {
+            self.log(b'e');
+            if self.meddled > 0 {
+                self.meddled = self.meddled.saturating_sub(1);
+                self.pcr(pcr)?.fill(0);
+            }
+        }
         Ok(())
     }
 
     fn pcr_reset(&mut self, pcr: u8) -> Result<(), FakeError> {
+        if pcr == STATEMENT_PCR {
+            self.log(b'r');
+        }
         self.pcr(pcr)?.fill(0);
         Ok(())
     }
@@ -209,6 +253,85 @@ impl Tpm for FakeTpm {
     fn random(&mut self, out: &mut [u8]) -> Result<(), FakeError> {
         out.fill(4);
         Ok(())
+    }
+}
+
+impl OutboundTpm for FakeTpm {
+    /// The attest names what is qualified, and is no quote.
+    fn certify_ak(&mut self, qualifying: &[u8]) -> Result<SignedQuote, FakeError> {
+        if self.broken {
+            return Err(FakeError::Broken);
+        }
+        let mut certified = SignedQuote::default();
+        for part in [&[0xFF, 0x54, 0x43, 0x47, 0x80, 0x17], qualifying] {
+            let _ = certified.attest.extend_from_slice(part);
+        }
+        let _ = certified.signature.extend_from_slice(b"signature");
+        Ok(certified)
+    }
+
+    fn extend_all_banks(&mut self, pcr: u8, text: &[u8]) -> Result<(), FakeError> {
+        if self.broken {
+            return Err(FakeError::Broken);
+        }
+        self.caps = self.caps.saturating_add(1);
+        self.pcr_extend(pcr, self.bank, &self.bank.digest([text]))
+    }
+
+    fn counter(&mut self, _: u32) -> Result<Option<u64>, FakeError> {
+        Ok(self.counter)
+    }
+
+    fn raise_counter(&mut self, _: u32) -> Result<(), FakeError> {
+        let value = self.counter.ok_or(FakeError::NoCounter)?;
+        self.counter = Some(value.saturating_add(1));
+        Ok(())
+    }
+
+    /// The secret, masked, after the digest of the PCRs.
+    fn keep(
+        &mut self,
+        bank: HashAlg,
+        pcrs: PcrMask,
+        secret: &Secret<32>,
+        out: &mut [u8],
+    ) -> Result<usize, FakeError> {
+        let state = self.state(bank, pcrs)?;
+        let masked = secret.as_ref().iter().map(|byte| byte ^ MASK);
+        let kept = state.iter().copied().chain(masked);
+        let mut length = 0usize;
+        for (to, from) in out.iter_mut().zip(kept) {
+            *to = from;
+            length = length.saturating_add(1);
+        }
+        Ok(length)
+    }
+
+    fn recall(
+        &mut self,
+        bank: HashAlg,
+        pcrs: PcrMask,
+        kept: &[u8],
+    ) -> Result<Secret<32>, FakeError> {
+        let state = self.state(bank, pcrs)?;
+        let masked = kept.strip_prefix(state.as_slice());
+        let masked = masked.filter(|masked| masked.len() == 32);
+        let mut secret = Secret::zeroed();
+        for (to, from) in secret
+            .as_mut()
+            .iter_mut()
+            .zip(masked.ok_or(FakeError::Foreign)?)
+        {
+            *to = from ^ MASK;
+        }
+        Ok(secret)
+    }
+}
+
+impl FakeTpm {
+    fn state(&mut self, bank: HashAlg, pcrs: PcrMask) -> Result<Digest, FakeError> {
+        let values = self.pcr_read(bank, pcrs)?;
+        Ok(bank.digest(values.iter().map(|(_, value)| value.as_slice())))
     }
 }
 

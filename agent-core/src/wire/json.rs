@@ -1,10 +1,13 @@
-//! JSON as far as the agent needs it: a flat object read as its bytes arrive, and objects written piece by piece.
+//! JSON as far as the agent needs it: a flat object read as its bytes arrive, a nested one that is in memory, and objects
+//! written piece by piece.
 
+mod document;
 mod reader;
 mod writer;
 
+pub use document::{DocumentError, MAX_DEPTH, Value};
 pub use reader::ObjectReader;
-pub use writer::ObjectWriter;
+pub use writer::{ArrayWriter, ObjectWriter};
 
 /// The longest name of a member.
 pub const MAX_NAME_BYTES: usize = 64;

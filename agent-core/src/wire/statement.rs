@@ -40,6 +40,12 @@ pub fn receipt(bank: HashAlg, agent: &Uuid, challenge: &[u8], receipt: &[u8]) ->
     statement(bank, RECEIPT, agent, challenge, &hash)
 }
 
+/// What PCR 16 is extended with before the quote of an attestation that is to release nothing.
+#[must_use]
+pub fn nothing(bank: HashAlg) -> Digest {
+    bank.digest([NOTHING])
+}
+
 /// The value of PCR 16 once it was reset and extended with a statement's digest.
 ///
 /// Source: TPM 2.0 Library part 1, section 17.1 (PCR extend); the reset value of PCR 16 is zeros.
@@ -75,6 +81,7 @@ pub(crate) fn length(part: &[u8]) -> [u8; 2] {
 }
 
 const RELEASE: &[u8] = b"keyhalf/1 release\0";
+const NOTHING: &[u8] = b"keyhalf/1 nothing\0";
 const RECEIPT: &[u8] = b"keyhalf/1 receipt\0";
 
 #[cfg(test)]
@@ -93,6 +100,7 @@ mod tests {
             release(bank, &agent, &[1; 16], &[8; 32]),
             release(HashAlg::Sha384, &agent, &[1; 16], &key),
             receipt(bank, &agent, &[1; 16], &key),
+            nothing(bank),
             cap(bank),
         ];
         for (n, one) in all.iter().enumerate() {

@@ -6,7 +6,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use agent_core::drive::{self, Answer, Call};
-use agent_core::http::emit::Verb;
+use agent_core::http::emit::{Media, Verb};
 use agent_core::http::head::{After, HeadError};
 
 use super::stream::{DeadlineStream, Io};
@@ -109,6 +109,8 @@ impl Caller {
             verb,
             path,
             host: &self.authority,
+            token: None,
+            media: Media::Json,
             body,
         };
         let answer = drive::call(&mut io, &call, &mut self.buffer)?;

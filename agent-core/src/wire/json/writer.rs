@@ -96,6 +96,15 @@ impl<'w, W: Write + ?Sized> ObjectWriter<'w, W> {
         ObjectWriter::begin(self.out)
     }
 
+    /// A member with an array.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn array(&mut self, name: &str) -> Result<ArrayWriter<'_, W>, fmt::Error> {
+        self.name(name)?;
+        ArrayWriter::begin(self.out)
+    }
+
     /// Ends the object.
     ///
     /// # Errors
@@ -110,6 +119,54 @@ impl<'w, W: Write + ?Sized> ObjectWriter<'w, W> {
         }
         write_string(self.out, name)?;
         self.out.write_char(':')
+    }
+}
+
+/// Writes an array, value by value.
+///
+/// Every error is the writer's: no room.
+pub struct ArrayWriter<'w, W: Write + ?Sized> {
+    out: &'w mut W,
+    empty: bool,
+}
+
+impl<'w, W: Write + ?Sized> ArrayWriter<'w, W> {
+    fn begin(out: &'w mut W) -> Result<Self, fmt::Error> {
+        out.write_char('[')?;
+        Ok(Self { out, empty: true })
+    }
+
+    /// An object.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn object(&mut self) -> Result<ObjectWriter<'_, W>, fmt::Error> {
+        self.separate()?;
+        ObjectWriter::begin(self.out)
+    }
+
+    /// An integer.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn number(&mut self, value: impl Into<i128>) -> fmt::Result {
+        self.separate()?;
+        write!(self.out, "{}", value.into())
+    }
+
+    /// Ends the array.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn end(self) -> fmt::Result {
+        self.out.write_char(']')
+    }
+
+    fn separate(&mut self) -> fmt::Result {
+        if !core::mem::take(&mut self.empty) {
+            self.out.write_char(',')?;
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,333 @@
+//! The agent that calls its verifier: gives the core's machine a connection, a clock, a place for files and a process.
+//!
+//! The machine decides; what is here does one step after the other, until the end or a deadline. On each way out, the boot is
+//! capped if a release was asked for.
+
+mod ending;
+mod fetch;
+mod land;
+mod link;
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use agent_core::outbound::{Moment, Outbound, OutboundConfig, ScriptOutcome, Step, Verify, Why};
+use agent_core::payload::zip::Limits;
+use agent_core::secret::Secret;
+use agent_core::tpm::OutboundTpm;
+use agent_core::wire::push::{Evaluation, MAX_BODY_BYTES};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::job::{End as JobEnd, Ended, Identity, OutputPolicy};
+use crate::landing::Zone;
+use crate::memory::wipe_stack;
+use crate::script::Script;
+
+pub use ending::Ending;
+use fetch::{Got, Store};
+pub use link::{Connect, Link};
+
+/// How a payload's script is run.
+#[derive(Clone, Copy, Debug)]
+pub struct Running<'a> {
+    /// As whom.
+    pub identity: Identity<'a>,
+    /// How long it may take.
+    pub timeout: Duration,
+    /// What becomes of its output.
+    pub output: OutputPolicy,
+}
+
+/// What a flow is told beside the machine's configuration.
+pub struct Terms<'a> {
+    /// Until when everything has to be over; none for an agent that goes on for ever.
+    pub deadline: Option<Instant>,
+    /// Where sealed bytes wait; none keeps them in memory.
+    pub spool: Option<PathBuf>,
+    /// What an archive may hold.
+    pub archives: Limits,
+    /// How the script is run.
+    pub script: Running<'a>,
+    /// Ends the flow early.
+    pub stop: &'a AtomicBool,
+}
+
+/// Takes this node to its registrar.
+pub trait Enrol<T> {
+    /// Registers once: whether it worked. What went wrong is logged.
+    fn enrol(&mut self, tpm: &mut T) -> bool;
+}
+
+/// What a flow works with.
+pub struct Flow<'a, C: Connect, T, V, E> {
+    /// The way to the verifier.
+    pub link: Link<C>,
+    /// The TPM.
+    pub tpm: &'a mut T,
+    /// Checks the tenant's signatures.
+    pub verify: V,
+    /// The way to the registrar.
+    pub enrol: E,
+    /// Where files go.
+    pub zone: &'a mut Zone,
+    /// The rest.
+    pub terms: Terms<'a>,
+}
+
+/// Gets one payload, to the end or the deadline: what the program `provision` is.
+pub fn provision<C, T, V, E>(config: OutboundConfig, flow: Flow<'_, C, T, V, E>) -> Ending
+where
+    C: Connect,
+    T: OutboundTpm,
+    V: Verify,
+    E: Enrol<T>,
+{
+    drive(config, flow)
+}
+
+/// Registers, then attests until it is stopped; a payload that waits for this boot comes too. What the program `push` is.
+pub fn push<C, T, V, E>(config: OutboundConfig, mut flow: Flow<'_, C, T, V, E>) -> Ending
+where
+    C: Connect,
+    T: OutboundTpm,
+    V: Verify,
+    E: Enrol<T>,
+{
+    let mut pause = config.pace.first_ms;
+    while !flow.enrol.enrol(flow.tpm) {
+        if !sleep(Duration::from_millis(pause), flow.terms.stop) {
+            return Ending::Stopped;
+        }
+        pause = pause.saturating_mul(2).min(config.pace.last_ms);
+    }
+    drive(config, flow)
+}
+
+fn drive<C, T, V, E>(config: OutboundConfig, mut flow: Flow<'_, C, T, V, E>) -> Ending
+where
+    C: Connect,
+    T: OutboundTpm,
+    V: Verify,
+    E: Enrol<T>,
+{
+    let mut store = Store::new(flow.terms.spool.take(), config.agent.clone());
+    let mut machine = Box::new(Outbound::new(config));
+    let ending = flow.run(&mut machine, &mut store);
+    // The machine caps on its own ways out: this is for a deadline, a signal, and a cap that has failed before.
+    let ending = match machine.cap(flow.tpm) {
+        Ok(false) => ending,
+        Ok(true) => {
+            log::info!("this boot is capped");
+            ending
+        }
+        Err(error) => {
+            log::error!("this boot could not be capped: {error}; run keyhalf-agent cap");
+            Ending::NotCapped
+        }
+    };
+    drop(machine);
+    wipe_stack();
+    ending
+}
+
+impl<C, T, V, E> Flow<'_, C, T, V, E>
+where
+    C: Connect,
+    T: OutboundTpm,
+    V: Verify,
+    E: Enrol<T>,
+{
+    fn run(&mut self, machine: &mut Outbound, store: &mut Store) -> Ending {
+        let began = Instant::now();
+        let mut body = heapless::String::<MAX_BODY_BYTES>::new();
+        let mut last = None;
+        loop {
+            if self.terms.stop.load(Ordering::Relaxed) {
+                return Ending::Stopped;
+            }
+            if self.left().is_zero() {
+                return Ending::Deadline(last);
+            }
+            let mut random = Secret::zeroed();
+            if let Err(error) = fill(random.as_mut()) {
+                log::error!("the system has no random numbers: {error}");
+                return Ending::Stopped;
+            }
+            let moment = Moment {
+                now: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+                dice: dice(),
+                random: &random,
+            };
+            match machine.next(&moment, self.tpm, &mut body) {
+                Step::Send(request) => {
+                    let until = self.until();
+                    let answer = self.link.exchange(&request, &body, until);
+                    if answer.is_some() {
+                        last = None;
+                    }
+                    machine.answered(&moment, answer.as_ref(), &self.verify, self.tpm);
+                }
+                Step::Wait { millis, why } => {
+                    if let Some(ending) = self.wait(Duration::from_millis(millis), why) {
+                        return ending;
+                    }
+                    last = Some(why);
+                }
+                Step::Register => {
+                    let is_done = self.enrol.enrol(self.tpm);
+                    machine.registered(&moment, is_done);
+                }
+                Step::Fetch(fetch) => {
+                    let got = store.fetch(&mut self.link, &fetch, self.terms.deadline);
+                    if !matches!(got, Got::Lost) {
+                        last = None;
+                    }
+                    machine.fetched(&moment, &got.as_fetched());
+                }
+                Step::Unpack(unpack) => {
+                    let landed = land::land(self.zone, store.take(), unpack, &self.terms.archives);
+                    match &landed {
+                        Ok(()) => {
+                            let unzipped = self.zone.unzipped();
+                            log::info!("payload unpacked to {}", unzipped.display());
+                            machine.unpacked(Ok(()));
+                        }
+                        Err(error) => {
+                            log::error!("nothing of the payload is kept: {error}");
+                            machine.unpacked(Err(error));
+                        }
+                    }
+                }
+                Step::Run { script } => {
+                    let ended = self.run_script(script);
+                    match &ended {
+                        Ok(outcome) => machine.ran(Ok(*outcome)),
+                        Err(error) => {
+                            log::error!("the script was not run: {error}");
+                            machine.ran(Err(error));
+                        }
+                    }
+                }
+                Step::Attested {
+                    attestation,
+                    verdict,
+                } => log_verdict(attestation, verdict.as_ref()),
+                Step::Report(end) => log::info!("payload: {end}"),
+                Step::Done(end) => return Ending::Done(end),
+            }
+        }
+    }
+
+    /// Waits, unless there is no time for it: then the ending.
+    fn wait(&self, pause: Duration, why: Why) -> Option<Ending> {
+        match why {
+            Why::NextRound => log::debug!("{why}"),
+            _ => log::warn!("{why}; next try in {:.1} s", pause.as_secs_f32()),
+        }
+        if pause >= self.left() {
+            return Some(Ending::Deadline(Some(why)));
+        }
+        (!sleep(pause, self.terms.stop)).then_some(Ending::Stopped)
+    }
+
+    /// Time until the deadline; long if there is none.
+    fn left(&self) -> Duration {
+        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+        self.terms.deadline.map_or(Duration::MAX, left)
+    }
+
+    /// Until when a request has to be answered.
+    fn until(&self) -> Instant {
+        let until = Instant::now() + REQUEST;
+        self.terms
+            .deadline
+            .map_or(until, |deadline| deadline.min(until))
+    }
+
+    fn run_script(&self, name: &str) -> Result<ScriptOutcome, String> {
+        let unzipped: &Path = &self.zone.unzipped();
+        let script = match Script::find(unzipped, name) {
+            Ok(Some(script)) => script,
+            Ok(None) => return Err(format!("the payload has no {name}")),
+            Err(error) => return Err(error.to_string()),
+        };
+        log::info!("running {name}");
+        let terms = &self.terms;
+        let timeout = terms.script.timeout.min(self.left());
+        let ended = script.run(
+            terms.script.identity,
+            timeout,
+            terms.script.output,
+            terms.stop,
+        );
+        let ended = ended.map_err(|error| error.to_string())?;
+        ended.log(name);
+        Ok(outcome(&ended))
+    }
+}
+
+fn outcome(ended: &Ended) -> ScriptOutcome {
+    let (exit_code, signal, timed_out) = match ended.end {
+        JobEnd::Exit(code) => (Some(code), None, false),
+        JobEnd::Signal(signal) => (None, Some(signal), false),
+        JobEnd::TimedOut => (None, None, true),
+        JobEnd::Cancelled => (None, Some(signal_hook::consts::SIGTERM), false),
+    };
+    ScriptOutcome {
+        exit_code,
+        signal,
+        timed_out,
+        duration_ms: u64::try_from(ended.duration.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+fn log_verdict(attestation: u64, verdict: Option<&agent_core::wire::push::Verdict>) {
+    match verdict.map(|verdict| (verdict.evaluation, verdict.reason.as_str())) {
+        Some((Evaluation::Fail, reason)) => {
+            log::warn!("attestation {attestation} failed: {reason}");
+        }
+        Some((Evaluation::Pass, _)) => log::info!("attestation {attestation} passed"),
+        _ => log::info!("attestation {attestation} was sent"),
+    }
+}
+
+/// The system's random numbers, which may take a moment in early boot.
+fn fill(mut bytes: &mut [u8]) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        match getrandom(&mut *bytes, GetRandomFlags::empty()) {
+            Ok(got) => bytes = bytes.get_mut(got..).unwrap_or_default(),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Any number: not secret.
+fn dice() -> u32 {
+    let bytes = RandomState::new().build_hasher().finish().to_le_bytes();
+    bytes.first_chunk().copied().map_or(0, u32::from_le_bytes)
+}
+
+/// `false` if it was stopped meanwhile.
+fn sleep(pause: Duration, stop: &AtomicBool) -> bool {
+    let end = Instant::now() + pause;
+    loop {
+        if stop.load(Ordering::Relaxed) {
+            return false;
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return true;
+        }
+        thread::sleep(left.min(STOP_WITHIN));
+    }
+}
+
+/// How long a request may take, its answer included.
+const REQUEST: Duration = Duration::from_secs(10);
+/// Within what a pause notices that it is to stop.
+const STOP_WITHIN: Duration = Duration::from_millis(100);
