@@ -276,8 +276,11 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
+    /// Tables' names, keys and values.
+    type Flat = Vec<(String, String, Value)>;
+
     /// What the toml crate reads, if all of it is of the kinds that there are here.
-    fn with_toml(text: &str) -> Result<Option<Vec<(String, String, Value)>>, toml::de::Error> {
+    fn with_toml(text: &str) -> Result<Option<Flat>, toml::de::Error> {
         let table: toml::Table = text.parse()?;
         let mut found = Some(Vec::new());
         let mut put = |name: &str, key: &str, value: &toml::Value| {
@@ -310,7 +313,7 @@ mod tests {
         }))
     }
 
-    fn flat(tables: Tables<'_>) -> Vec<(String, String, Value)> {
+    fn flat(tables: Tables<'_>) -> Flat {
         let flat = tables.into_iter().flat_map(|(name, values)| {
             let named = move |(key, value): (&str, Value)| (name.into(), key.into(), value);
             values.into_iter().map(named)
