@@ -16,12 +16,7 @@ fn main() {
         .and_then(|text| text.parse().ok())
         .unwrap_or_else(now);
     println!("cargo::rustc-env=KEYHALF_BUILD_SECONDS={seconds}");
-    // A static executable can load anywhere only by a table of its own pointers: 148 KB, packed 1 KB. musl reads the packed
-    // form since 1.2.4, of which Rust has a newer one.
-    if std::env::var_os("CARGO_CFG_TARGET_ENV").is_some_and(|env| env == "musl") {
-        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
-    }
-
+    link_static();
     println!("cargo::rustc-check-cfg=cfg(no_landlock)");
     let (nothing, no_bytes, version) = (std::ptr::null::<u8>(), 0_usize, 1_u32);
     // SAFETY: with this flag the call reads no memory and makes nothing; it tells the version of Landlock.
@@ -41,3 +36,26 @@ fn main() {
         println!("cargo::rustc-cfg=no_landlock");
     }
 }
+
+/// Links the agent against musl.
+fn link_static() {
+    println!("cargo::rustc-check-cfg=cfg(no_unwinding)");
+    println!("cargo::rerun-if-changed={NO_UNWINDING}");
+    let is = |name: &str, wanted: &str| std::env::var_os(name).is_some_and(|value| value == wanted);
+    if !is("CARGO_CFG_TARGET_ENV", "musl") {
+        return;
+    }
+    let argument = |text: &str| println!("cargo::rustc-link-arg-bins=-Wl,{text}");
+    // A static executable can load anywhere only by a table of its own pointers: 148 KB, packed 1 KB. musl reads the packed
+    // form since 1.2.4, of which Rust has a newer one.
+    argument("-z,pack-relative-relocs");
+    // No variable tells the profile, nor how it panics: only `tiny` asks for the least size.
+    if is("OPT_LEVEL", "z") {
+        println!("cargo::rustc-cfg=no_unwinding");
+        let directory = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+        argument(&format!("-T,{directory}/{NO_UNWINDING}"));
+        argument("--no-eh-frame-hdr");
+    }
+}
+
+const NO_UNWINDING: &str = "link/no-unwinding.ld";

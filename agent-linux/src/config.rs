@@ -10,6 +10,7 @@ mod help;
 mod keylime;
 mod options;
 mod settings;
+mod tables;
 mod value;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ pub use file::FileFault;
 pub use help::help;
 use options::OPTIONS;
 use settings::Settings;
+pub use tables::SyntaxFault;
 
 /// The agent's configuration, complete and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,6 +3,9 @@
 //! Everything follows from the TPM and the configuration: the same bytes at each start, nothing on disk.
 
 mod certificate;
+mod der;
+#[cfg(test)]
+mod with_x509_cert;
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,5 +1,8 @@
 //! Reads the command line, runs, and says how it ended.
 
+#[cfg(no_unwinding)]
+mod unwinding;
+
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -7,10 +7,10 @@ use std::path::Path;
 use agent_core::revocation::VerifyError;
 use rsa::PublicKey;
 use rsa::pkcs8::DecodePublicKey;
+use rsa::pkcs8::der::asn1::AnyRef;
+use rsa::pkcs8::der::{self, Decode, Encode, Reader, pem};
 use rsa::pss::Pss;
 use sha2::{Digest, Sha256};
-use x509_cert::Certificate;
-use x509_cert::der::{DecodePem, Encode};
 
 /// The file of a payload that holds the notifier's certificate.
 ///
@@ -48,12 +48,13 @@ impl Notifier {
         notifier
     }
 
-    fn from_pem(pem: &[u8]) -> Option<Self> {
-        let certificate = Certificate::from_pem(pem).ok()?;
-        let key = certificate.tbs_certificate().subject_public_key_info();
-        PublicKey::from_public_key_der(&key.to_der().ok()?)
-            .ok()
-            .map(Self)
+    fn from_pem(text: &[u8]) -> Option<Self> {
+        let ("CERTIFICATE", certificate) = pem::decode_vec(text).ok()? else {
+            return None;
+        };
+        let certificate = AnyRef::from_der(&certificate).ok()?;
+        let key = certificate.sequence(public_key).ok()?;
+        PublicKey::from_public_key_der(&key).ok().map(Self)
     }
 
     /// Checks RSA-PSS with SHA-256, MGF1-SHA-256 and a salt of any length: Keylime takes the longest.
@@ -71,6 +72,32 @@ impl Notifier {
     }
 }
 
+/// The `SubjectPublicKeyInfo` inside a certificate. Nothing else of it counts: the certificate proves nothing, it only carries
+/// the key.
+///
+/// Source: RFC 5280 section 4.1.
+fn public_key<'a>(certificate: &mut impl Reader<'a>) -> der::Result<Vec<u8>> {
+    let signed = AnyRef::decode(certificate)?;
+    let _algorithm = AnyRef::decode(certificate)?;
+    let _signature = AnyRef::decode(certificate)?;
+    signed.sequence(|fields| {
+        // The version may be missing. Then serial number, algorithm, issuer, validity, subject.
+        let before = if fields.peek_byte() == Some(EXPLICIT_0) {
+            6
+        } else {
+            5
+        };
+        for _ in 0..before {
+            AnyRef::decode(fields)?;
+        }
+        let key = AnyRef::decode(fields)?;
+        while !fields.is_finished() {
+            AnyRef::decode(fields)?;
+        }
+        key.to_der()
+    })
+}
+
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut pem = Vec::new();
     File::open(path)?
@@ -78,6 +105,9 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         .read_to_end(&mut pem)?;
     Ok(pem)
 }
+
+/// The tag of `[0] EXPLICIT`.
+const EXPLICIT_0: u8 = 0xA0;
 
 /// Room for a certificate in PEM.
 const MAX_PEM_BYTES: u64 = 64 * 1024;

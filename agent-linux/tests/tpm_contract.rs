@@ -7,6 +7,9 @@ mod both;
 mod common;
 #[path = "tpm_contract/keys.rs"]
 mod keys;
+#[cfg(feature = "raw")]
+#[path = "tpm_contract/socket.rs"]
+mod socket;
 #[path = "tpm_contract/support.rs"]
 mod support;
 #[path = "tpm_contract/survival.rs"]

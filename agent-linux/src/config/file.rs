@@ -6,9 +6,8 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use toml::{Table, Value};
-
 use super::options::OPTIONS;
+use super::tables::{self, SyntaxFault, Value};
 use super::{ConfigError, keylime};
 
 /// What is wrong with a configuration file.
@@ -19,8 +18,8 @@ pub enum FileFault {
     Read(io::Error),
     /// It is larger than any sensible one.
     TooLarge,
-    /// It isn't TOML.
-    Syntax(String),
+    /// It isn't TOML, or more of it than the agent reads.
+    Syntax(SyntaxFault),
     /// It has no table `[agent]`.
     NoTable,
     /// A key's value is neither text, number nor boolean, nor, for a list, an array of texts.
@@ -32,7 +31,7 @@ impl fmt::Display for FileFault {
         match self {
             Self::Read(error) => write!(f, "can't be read: {error}"),
             Self::TooLarge => write!(f, "is larger than {MAX_FILE_BYTES} bytes"),
-            Self::Syntax(text) => write!(f, "isn't TOML: {text}"),
+            Self::Syntax(fault) => write!(f, "isn't the TOML that the agent reads: {fault}"),
             Self::NoTable => f.write_str("has no table [agent]"),
             Self::Shape(key) => write!(f, "{key} must be a text, a number, true or false"),
         }
@@ -110,10 +109,8 @@ fn text(path: &Path) -> Result<String, FileFault> {
 }
 
 fn parse(text: &str, warnings: &mut Vec<String>) -> Result<Vec<(&'static str, String)>, FileFault> {
-    let root: Table = text
-        .parse()
-        .map_err(|error: toml::de::Error| FileFault::Syntax(error.message().to_owned()))?;
-    let Some(Value::Table(agent)) = root.get("agent") else {
+    let tables = tables::read(text).map_err(FileFault::Syntax)?;
+    let Some(agent) = tables.get("agent") else {
         return Err(FileFault::NoTable);
     };
     let mut found = Vec::new();
@@ -151,14 +148,11 @@ impl Shape {
     /// The value as a variable or a flag would have it.
     fn text(self, value: &Value) -> Option<String> {
         match (value, self) {
-            (Value::String(text), _) => Some(text.clone()),
+            (Value::Text(text), _) => Some(text.clone()),
             (Value::Integer(number), _) => Some(number.to_string()),
             (Value::Boolean(truth), _) => Some(truth.to_string()),
-            (Value::Array(items), Self::List) => {
-                let texts: Option<Vec<_>> = items.iter().map(Value::as_str).collect();
-                texts.map(|texts| texts.join(","))
-            }
-            _ => None,
+            (Value::Texts(texts), Self::List) => Some(texts.join(",")),
+            (Value::Texts(_), Self::Single) => None,
         }
     }
 }
@@ -201,7 +195,7 @@ mod tests {
             (
                 "a list of numbers",
                 "[agent]\napi_versions = [2.1]",
-                Err("api_versions must be"),
+                Err("line 2: an array holds texts"),
                 0,
             ),
             (
@@ -213,7 +207,7 @@ mod tests {
             ("unknown key", "[agent]\nprot = 1", Ok(&[]), 1),
             ("other tables", "[agent]\n[tenant]\nx = 1", Ok(&[]), 0),
             ("no table", "ip = \"127.0.0.2\"", Err("no table"), 0),
-            ("no TOML", "[agent\n", Err("isn't TOML"), 0),
+            ("no TOML", "[agent\n", Err("line 1: a table's name"), 0),
             (
                 "an array",
                 "[agent]\nip = [\"127.0.0.2\"]",

@@ -2,37 +2,23 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use agent_core::secret::Secret;
 use agent_core::wire::text::Uuid;
 use hmac::{Hmac, KeyInit, Mac};
+use p256::ecdsa::signature::Signer;
 use p256::ecdsa::{DerSignature, SigningKey};
 use p256::pkcs8::EncodePrivateKey;
+use p256::pkcs8::der::pem::{self, LineEnding};
 use rustls::crypto::ring::sign::any_ecdsa_type;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
-use sha2::Sha256;
-use x509_cert::builder::profile::BuilderProfile;
-use x509_cert::builder::{self, Builder, CertificateBuilder};
-use x509_cert::certificate::TbsCertificate;
-use x509_cert::der::asn1::{GeneralizedTime, Ia5String, UtcTime};
-use x509_cert::der::flagset::FlagSet;
-use x509_cert::der::oid::ObjectIdentifier;
-use x509_cert::der::{DateTime, Encode, EncodePem, pem::LineEnding};
-use x509_cert::ext::pkix::name::GeneralName;
-use x509_cert::ext::pkix::{
-    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages,
-    SubjectAltName, SubjectKeyIdentifier,
-};
-use x509_cert::ext::{Extension, ToExtension};
-use x509_cert::name::Name;
-use x509_cert::serial_number::SerialNumber;
-use x509_cert::spki::{SubjectPublicKeyInfo, SubjectPublicKeyInfoRef};
-use x509_cert::time::{Time, Validity};
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
+
+use super::der::{self, element, explicit, implicit};
 
 /// The key and the certificate that the agent shows as a TLS server.
 pub struct TlsIdentity {
@@ -51,8 +37,9 @@ impl TlsIdentity {
     pub fn derive(seed: &Secret<32>, uuid: &Uuid, contact: &str) -> Result<Self, CertificateError> {
         let key = derive_key(seed)?;
         let certificate = self_signed(&key, uuid, contact)?;
-        let pem = certificate.to_pem(LineEnding::LF)?;
-        let der = CertificateDer::from(certificate.to_der()?);
+        let pem = pem::encode_string("CERTIFICATE", LineEnding::LF, &certificate)
+            .map_err(|_| CertificateError::Pem)?;
+        let der = CertificateDer::from(certificate);
         let pkcs8 = key.to_pkcs8_der().map_err(|_| CertificateError::Key)?;
         let mut private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8.as_bytes().to_vec()));
         let signer = any_ecdsa_type(&private).map_err(|_| CertificateError::Key);
@@ -82,35 +69,26 @@ impl TlsIdentity {
 pub enum CertificateError {
     /// No key came out of the seed.
     Key,
-    /// A name or an address can't stand in a certificate.
-    Encoding(String),
+    /// The contact address can't stand in a certificate: it has characters beyond ASCII.
+    Contact(String),
+    /// The certificate has no text.
+    Pem,
 }
 
 impl fmt::Display for CertificateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key => f.write_str("no TLS key could be derived from the TPM's seed"),
-            Self::Encoding(what) => write!(
+            Self::Contact(contact) => write!(
                 f,
-                "the agent's certificate can't be written ({what}); check contact_ip"
+                "the agent's certificate can't be written: {contact:?} has characters beyond ASCII; check contact_ip"
             ),
+            Self::Pem => f.write_str("the agent's certificate is too long for a text"),
         }
     }
 }
 
 impl std::error::Error for CertificateError {}
-
-impl From<x509_cert::der::Error> for CertificateError {
-    fn from(error: x509_cert::der::Error) -> Self {
-        Self::Encoding(error.to_string())
-    }
-}
-
-impl From<builder::Error> for CertificateError {
-    fn from(error: builder::Error) -> Self {
-        Self::Encoding(error.to_string())
-    }
-}
 
 /// A P-256 key out of the seed: HMAC-SHA256 over a label and a counter until the result is a scalar, nearly always at once.
 ///
@@ -129,84 +107,191 @@ fn derive_key(seed: &Secret<32>) -> Result<SigningKey, CertificateError> {
     Err(CertificateError::Key)
 }
 
-fn self_signed(
-    key: &SigningKey,
-    uuid: &Uuid,
-    contact: &str,
-) -> Result<x509_cert::certificate::Certificate, CertificateError> {
-    let public =
-        SubjectPublicKeyInfo::from_key(key.verifying_key()).map_err(builder::Error::from)?;
-    let profile = AgentProfile {
-        subject: Name::from_str(&format!("CN={uuid}"))?,
-        names: SubjectAltName(vec![general_name(contact)?, general_name("localhost")?]),
-    };
-    let validity = Validity::new(
-        Time::UtcTime(UtcTime::from_unix_duration(NOT_BEFORE)?),
-        Time::GeneralTime(GeneralizedTime::from_date_time(DateTime::INFINITY)),
-    );
-    let builder = CertificateBuilder::new(profile, SerialNumber::from(1u8), validity, public)?;
-    Ok(builder.build::<_, DerSignature>(key)?)
+/// The certificate: a server, no authority, its own issuer.
+///
+/// Source: RFC 5280 section 4.1; RFC 5480 section 2.1.1 for the key, RFC 5758 section 3.2 for the signature.
+fn self_signed(key: &SigningKey, uuid: &Uuid, contact: &str) -> Result<Vec<u8>, CertificateError> {
+    let sequence = |parts: &[&[u8]]| element(der::SEQUENCE, parts);
+    let algorithm = sequence(&[ECDSA_WITH_SHA256]);
+    let common_name = element(der::UTF8_STRING, &[uuid.as_str().as_bytes()]);
+    let name = element(der::SET, &[&sequence(&[COMMON_NAME, &common_name])]);
+    let name = sequence(&[&name]);
+    let validity = sequence(&[
+        &element(der::UTC_TIME, &[NOT_BEFORE]),
+        &element(der::GENERALIZED_TIME, &[NO_END]),
+    ]);
+    let point = key.verifying_key().to_sec1_point(false);
+    let public = sequence(&[
+        &sequence(&[EC_PUBLIC_KEY, PRIME256V1]),
+        &bits(point.as_bytes()),
+    ]);
+    let version = element(explicit(0), &[&element(der::INTEGER, &[&[VERSION_3]])]);
+    let serial_number = element(der::INTEGER, &[&[1]]);
+    let extensions = extensions(point.as_bytes(), contact)?;
+    let extensions = element(explicit(3), &[&sequence(&[&extensions])]);
+    let signed = sequence(&[
+        &version,
+        &serial_number,
+        &algorithm,
+        &name,
+        &validity,
+        &name,
+        &public,
+        &extensions,
+    ]);
+    let signature: DerSignature = key.sign(&signed);
+    Ok(sequence(&[
+        &signed,
+        &algorithm,
+        &bits(signature.as_bytes()),
+    ]))
 }
 
-fn general_name(host: &str) -> Result<GeneralName, CertificateError> {
+/// What the certificate says beyond name and key, each extension after the other.
+///
+/// Source: RFC 5280 section 4.2.1; the key's identifier is method 1 of its section 4.2.1.2.
+fn extensions(point: &[u8], contact: &str) -> Result<Vec<u8>, CertificateError> {
+    let sequence = |parts: &[&[u8]]| element(der::SEQUENCE, parts);
+    let names = sequence(&[&general_name(contact)?, &general_name("localhost")?]);
+    let id = Sha1::digest(point);
+    let rows: [(&[u8], &[u8], Vec<u8>); 6] = [
+        (BASIC_CONSTRAINTS, CRITICAL, sequence(&[])),
+        (
+            KEY_USAGE,
+            CRITICAL,
+            element(der::BIT_STRING, &[DIGITAL_SIGNATURE]),
+        ),
+        (EXTENDED_KEY_USAGE, &[], sequence(&[SERVER_AUTH])),
+        (SUBJECT_ALT_NAME, &[], names),
+        (
+            SUBJECT_KEY_IDENTIFIER,
+            &[],
+            element(der::OCTET_STRING, &[&id]),
+        ),
+        (
+            AUTHORITY_KEY_IDENTIFIER,
+            &[],
+            sequence(&[&element(implicit(0), &[&id])]),
+        ),
+    ];
+    let extensions = rows.map(|(what, critical, value)| {
+        sequence(&[what, critical, &element(der::OCTET_STRING, &[&value])])
+    });
+    Ok(extensions.concat())
+}
+
+/// A GeneralName: an address, or else the name of a host.
+fn general_name(host: &str) -> Result<Vec<u8>, CertificateError> {
     match host.parse::<IpAddr>() {
-        Ok(ip) => Ok(GeneralName::from(ip)),
-        Err(_) => Ok(GeneralName::DnsName(Ia5String::new(host)?)),
+        Ok(IpAddr::V4(ip)) => Ok(element(IP_ADDRESS, &[&ip.octets()])),
+        Ok(IpAddr::V6(ip)) => Ok(element(IP_ADDRESS, &[&ip.octets()])),
+        Err(_) if host.is_ascii() => Ok(element(DNS_NAME, &[host.as_bytes()])),
+        Err(_) => Err(CertificateError::Contact(host.to_owned())),
     }
 }
 
-/// The shape of the agent's certificate: a server, no authority, its own issuer.
-struct AgentProfile {
-    subject: Name,
-    names: SubjectAltName,
-}
-
-impl BuilderProfile for AgentProfile {
-    fn get_issuer(&self, subject: &Name) -> Name {
-        subject.clone()
-    }
-
-    fn get_subject(&self) -> Name {
-        self.subject.clone()
-    }
-
-    fn build_extensions(
-        &self,
-        spk: SubjectPublicKeyInfoRef<'_>,
-        issuer_spk: SubjectPublicKeyInfoRef<'_>,
-        tbs: &TbsCertificate,
-    ) -> builder::Result<Vec<Extension>> {
-        let (subject, none) = (tbs.subject(), &[][..]);
-        let usage = KeyUsage(FlagSet::from(KeyUsages::DigitalSignature));
-        Ok(vec![
-            BasicConstraints {
-                ca: false,
-                path_len_constraint: None,
-            }
-            .to_extension(subject, none)?,
-            usage.to_extension(subject, none)?,
-            ExtendedKeyUsage(vec![SERVER_AUTH]).to_extension(subject, none)?,
-            self.names.to_extension(subject, none)?,
-            SubjectKeyIdentifier::try_from(spk)?.to_extension(subject, none)?,
-            AuthorityKeyIdentifier::try_from(issuer_spk)?.to_extension(subject, none)?,
-        ])
-    }
+/// A BIT STRING of whole bytes.
+fn bits(bytes: &[u8]) -> Vec<u8> {
+    const UNUSED_BITS: u8 = 0;
+    element(der::BIT_STRING, &[&[UNUSED_BITS], bytes])
 }
 
 const KEY_LABEL: &[u8] = b"keyhalf tls key 1";
 
-/// 2020-01-01T00:00:00Z: before any clock that the other side may have.
-const NOT_BEFORE: Duration = Duration::from_secs(1_577_836_800);
+/// The number of version 3 of certificates.
+const VERSION_3: u8 = 2;
 
-/// id-kp-serverAuth.
+/// Before any clock that the other side may have.
+const NOT_BEFORE: &[u8] = b"200101000000Z";
+/// For a certificate that has no end.
 ///
-/// Source: RFC 5280 section 4.2.1.12.
-const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
+/// Source: RFC 5280 section 4.1.2.5.
+const NO_END: &[u8] = b"99991231235959Z";
+
+const IP_ADDRESS: u8 = implicit(7);
+const DNS_NAME: u8 = implicit(2);
+
+/// `TRUE`, where an extension is critical.
+const CRITICAL: &[u8] = &[0x01, 1, 0xFF];
+/// The first of nine bits, the seven unused ones of one byte left out.
+const DIGITAL_SIGNATURE: &[u8] = &[7, 0x80];
+
+// Object identifiers as elements.
+/// 2.5.4.3.
+const COMMON_NAME: &[u8] = &[OID, 3, 0x55, 4, 3];
+/// 1.2.840.10045.2.1.
+const EC_PUBLIC_KEY: &[u8] = &[OID, 7, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 2, 1];
+/// 1.2.840.10045.3.1.7.
+const PRIME256V1: &[u8] = &[OID, 8, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 3, 1, 7];
+/// 1.2.840.10045.4.3.2.
+const ECDSA_WITH_SHA256: &[u8] = &[OID, 8, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 4, 3, 2];
+/// 1.3.6.1.5.5.7.3.1.
+const SERVER_AUTH: &[u8] = &[OID, 8, 0x2B, 6, 1, 5, 5, 7, 3, 1];
+/// 2.5.29.14.
+const SUBJECT_KEY_IDENTIFIER: &[u8] = &[OID, 3, 0x55, 0x1D, 14];
+/// 2.5.29.15.
+const KEY_USAGE: &[u8] = &[OID, 3, 0x55, 0x1D, 15];
+/// 2.5.29.17.
+const SUBJECT_ALT_NAME: &[u8] = &[OID, 3, 0x55, 0x1D, 17];
+/// 2.5.29.19.
+const BASIC_CONSTRAINTS: &[u8] = &[OID, 3, 0x55, 0x1D, 19];
+/// 2.5.29.35.
+const AUTHORITY_KEY_IDENTIFIER: &[u8] = &[OID, 3, 0x55, 0x1D, 35];
+/// 2.5.29.37.
+const EXTENDED_KEY_USAGE: &[u8] = &[OID, 3, 0x55, 0x1D, 37];
+
+const OID: u8 = der::OBJECT_IDENTIFIER;
 
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::identity::with_x509_cert;
+
+    /// What x509-cert 0.3.0 made of the seed 01 01 .. 01, this identifier and this address.
+    const VECTOR: (&str, &str, &str) = (
+        "d432fbb3-d2f1-4a97-9ef7-75bd81c00000",
+        "10.0.0.1",
+        "-----BEGIN CERTIFICATE-----
+MIIB4jCCAYigAwIBAgIBATAKBggqhkjOPQQDAjAvMS0wKwYDVQQDDCRkNDMyZmJi
+My1kMmYxLTRhOTctOWVmNy03NWJkODFjMDAwMDAwIBcNMjAwMTAxMDAwMDAwWhgP
+OTk5OTEyMzEyMzU5NTlaMC8xLTArBgNVBAMMJGQ0MzJmYmIzLWQyZjEtNGE5Ny05
+ZWY3LTc1YmQ4MWMwMDAwMDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABEdnEo9E
+FCwPHNlGh/YgV4kPoxA4RJs5JBOuA8f+z8ISczmmfpLt2TiW4boIPbvCilYm9Ya2
+hJwWMLR3o0GwwEmjgZIwgY8wDAYDVR0TAQH/BAIwADAOBgNVHQ8BAf8EBAMCB4Aw
+EwYDVR0lBAwwCgYIKwYBBQUHAwEwGgYDVR0RBBMwEYcECgAAAYIJbG9jYWxob3N0
+MB0GA1UdDgQWBBQweHVwLYWKuVLp86/PoLtV4+8zNzAfBgNVHSMEGDAWgBQweHVw
+LYWKuVLp86/PoLtV4+8zNzAKBggqhkjOPQQDAgNIADBFAiBuPE1GuhydV1m7fJXP
+i6NgLbwSNoiZZzS+AOENpbA5egIhALB8uJhED/lAZZ2kTk3nGjPpz8te9jhpslRm
+31/nyKFF
+-----END CERTIFICATE-----
+",
+    );
+
+    #[test]
+    fn the_certificate_of_a_node_never_changes() {
+        let (uuid, contact, pem) = VECTOR;
+        assert_eq!(derive(1, uuid, contact).unwrap(), pem);
+    }
+
+    /// At every length of name and address, so that each length in it is written in each of its forms.
+    #[test]
+    fn another_library_writes_the_same_bytes() {
+        let contacts = ["10.0.0.1", "::1", "2001:db8::7", "node-7.example.org"];
+        let contacts = contacts.map(str::to_owned).into_iter();
+        let contacts = contacts.chain((1..=253).map(|len| "a".repeat(len)));
+        for (number, contact) in (0..=u8::MAX).cycle().zip(contacts) {
+            let key = derive_key(&Secret::copy_of(&[number; 32])).unwrap();
+            let uuid = "Ab0-_.xy".repeat(16);
+            let uuid = &uuid[..1 + usize::from(number) % uuid.len()];
+            let uuid = Uuid::parse(uuid).unwrap();
+            assert_eq!(
+                self_signed(&key, &uuid, &contact).unwrap(),
+                with_x509_cert::self_signed(&key, uuid.as_str(), &contact),
+                "{uuid} {contact}"
+            );
+        }
+    }
 
     fn derive(seed: u8, uuid: &str, contact: &str) -> Result<String, CertificateError> {
         let seed = Secret::copy_of(&[seed; 32]);

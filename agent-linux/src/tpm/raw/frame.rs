@@ -207,6 +207,61 @@ mod tests {
         }
     }
 
+    /// Answers with a few changes at random, always the same ones: none panics, none is read past its end, and what is read is
+    /// part of the answer.
+    #[test]
+    fn changed_answers() {
+        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut below = |limit: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state >> 33).unwrap() % limit
+        };
+        let seeds = [
+            answer(&[0, 2, 7, 7], &[]),
+            answer(&[0, 0], &[]),
+            answer(&[7; 64], &[]),
+            vec![0x80, 1, 0, 0, 0, 14, 0, 0, 0, 0, 0, 2, 7, 7],
+            vec![0x80, 1, 0, 0, 0, 10, 0, 0, 1, 1],
+        ];
+        let mut read = [0; 2];
+        for round in 0..50_000 {
+            let mut bytes = seeds[round % seeds.len()].clone();
+            for _ in 0..below(4) {
+                let at = below(bytes.len());
+                let byte = [0, 1, 2, 0x7F, 0x80, 0xFF][below(6)];
+                match below(4) {
+                    0 => bytes[at] = byte,
+                    1 => bytes[at] ^= 1 << below(8),
+                    2 => bytes.insert(at, byte),
+                    _ => bytes.truncate(at + 1),
+                }
+            }
+            assert_eq!(code(&bytes).is_some(), bytes.len() >= HEADER_BYTES);
+            for (is_without_sessions, handles) in [(false, 0), (true, 0), (false, 1), (true, 3)] {
+                let answer =
+                    Answer::of::<TpmHmacCommand>("TPM2_HMAC", is_without_sessions, handles, &bytes);
+                let Ok(answer) = answer else { continue };
+                // Handles and parameters lie in the answer, behind its header and without each other.
+                let len = HEADER_BYTES + answer.handles.len() + answer.parameters.len();
+                assert!(len <= bytes.len(), "{bytes:02x?}");
+                assert_eq!(answer.handles.len(), 4 * handles);
+                read[0] += 1;
+                let _ = answer.handle();
+                let _ = answer.first_sized::<32>();
+                if let Ok(sized) = answer.sized::<32>() {
+                    assert!(sized.len() <= 32 && sized.len() + 2 == answer.parameters.len());
+                }
+                if answer.read::<TpmHmacResponse>().is_ok() {
+                    read[1] += 1;
+                }
+            }
+        }
+        // Changes that are too wild would try the first check only.
+        assert!(read.iter().all(|count| *count > 5_000), "{read:?}");
+    }
+
     #[test]
     fn codes() {
         type Row = (&'static [u8], Option<Result<(), u32>>);
