@@ -307,7 +307,8 @@ fn a_spool_changed_at_any_moment_never_yields_a_wrong_byte() {
     let (place, deposit) = (TempDir::new().unwrap(), deposit());
     let (sealed, hash) = deposit.sealed();
     let binding = deposit.binding(deposit.segments());
-    let changes: [(&str, fn(&File, usize)); 3] = [
+    type Row = (&'static str, fn(&File, usize));
+    let changes: [Row; 3] = [
         ("flipped everywhere", |file, at| {
             for segment in 0..4 {
                 let place = (segment * SEALED_SEGMENT_BYTES + at) as u64;
