@@ -7,10 +7,12 @@ pub mod agent_steps;
 pub mod http_body;
 pub mod http_head;
 pub mod json_requests;
+pub mod manifest_receipt;
 pub mod payload_open;
 pub mod quote_strings;
 pub mod registrar_answers;
 pub mod tpm_structures;
+pub mod verifier_answers;
 pub mod zip;
 
 #[expect(dead_code, reason = "a part of it is for the tests that it comes from")]

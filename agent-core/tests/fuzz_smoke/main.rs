@@ -17,12 +17,16 @@ mod http_body;
 mod http_head;
 #[path = "../../fuzz/src/json_requests.rs"]
 mod json_requests;
+#[path = "../../fuzz/src/manifest_receipt.rs"]
+mod manifest_receipt;
 #[path = "../../fuzz/src/payload_open.rs"]
 mod payload_open;
 #[path = "../../fuzz/src/quote_strings.rs"]
 mod quote_strings;
 #[path = "../../fuzz/src/registrar_answers.rs"]
 mod registrar_answers;
+#[path = "../../fuzz/src/verifier_answers.rs"]
+mod verifier_answers;
 
 #[path = "../machine/bench.rs"]
 mod bench;
@@ -65,6 +69,16 @@ fn smoke_payload_open() {
 #[test]
 fn smoke_quote_strings() {
     smoke(&corpus("quote_strings"), 12_000, quote_strings::check);
+}
+
+#[test]
+fn smoke_verifier_answers() {
+    smoke(&corpus("verifier_answers"), 10_000, verifier_answers::check);
+}
+
+#[test]
+fn smoke_manifest_receipt() {
+    smoke(&corpus("manifest_receipt"), 20_000, manifest_receipt::check);
 }
 
 #[test]
