@@ -18,6 +18,7 @@ mod key;
 mod name;
 mod node;
 mod nv;
+mod outbound;
 mod pcr;
 mod pem;
 #[cfg(feature = "raw")]
@@ -29,19 +30,23 @@ pub mod tss;
 mod value;
 
 pub use code::ResponseCode;
-pub use commands::{Commands, PublicArea};
+pub use commands::{Commands, Hierarchy, NvPublic, PublicArea};
 pub use error::{Cause, TpmError};
 pub use name::TctiName;
-pub use node::NodeTpm;
+pub use node::{NodeTpm, Use};
+pub use outbound::{Kept, OutboundCommands, PlainTpm};
 
 #[cfg(not(any(feature = "tss", feature = "raw")))]
 compile_error!(
     "the agent needs a way to its TPM: build it with the feature `tss` (tpm2-tss, the default) or `raw` (no C library)"
 );
 
-/// The TPM as the program opens it.
+/// The way to the TPM that the program takes.
 #[cfg(feature = "tss")]
-pub type HostTpm = NodeTpm<tss::Tss>;
-/// The TPM as the program opens it.
+pub type HostCommands = tss::Tss;
+/// The way to the TPM that the program takes.
 #[cfg(all(feature = "raw", not(feature = "tss")))]
-pub type HostTpm = NodeTpm<raw::Raw>;
+pub type HostCommands = raw::Raw;
+
+/// The TPM as the program opens it.
+pub type HostTpm = NodeTpm<HostCommands>;
