@@ -2,6 +2,7 @@
 //!
 //! Everything follows from the TPM and the configuration: the same bytes at each start, nothing on disk.
 
+#[cfg(feature = "pull")]
 mod certificate;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::str::FromStr;
 use agent_core::wire::text::{Hex, Uuid};
 use sha2::{Digest, Sha256};
 
+#[cfg(feature = "pull")]
 pub use certificate::{CertificateError, TlsIdentity};
 
 /// Where the agent's identifier comes from (`--uuid`).

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
-use rustls::time_provider::TimeProvider;
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
 
+use super::clock::Clock;
 use crate::identity::TlsIdentity;
 
 /// The certificate authorities whose clients may talk to the agent (`trusted_client_ca`).
@@ -81,7 +81,7 @@ pub fn server_config(
         WebPkiClientVerifier::builder_with_provider(Arc::clone(&clients.0), Arc::clone(&provider))
             .build()
             .map_err(|error| TlsError::Library(error.to_string()))?;
-    let mut config = ServerConfig::builder_with_details(provider, Arc::new(NotBeforeBuild))
+    let mut config = ServerConfig::builder_with_details(provider, Arc::new(Clock::system()))
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::Library(error.to_string()))?
         .with_client_cert_verifier(verifier)
@@ -100,20 +100,6 @@ pub fn peer_certificate(connection: &ServerConnection) -> Option<&[u8]> {
         return None;
     }
     connection.peer_certificates()?.first().map(AsRef::as_ref)
-}
-
-/// The later of the clock and the time of the build: a machine that starts in 1970 still knows that much.
-#[derive(Debug)]
-struct NotBeforeBuild;
-
-impl TimeProvider for NotBeforeBuild {
-    fn current_time(&self) -> Option<UnixTime> {
-        let built = env!("KEYHALF_BUILD_SECONDS").parse().unwrap_or(0);
-        let seconds = UnixTime::now().as_secs().max(built);
-        Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(
-            seconds,
-        )))
-    }
 }
 
 /// Why there can be no TLS.
