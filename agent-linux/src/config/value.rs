@@ -1,7 +1,9 @@
 //! Reading single values: each either exists and is right, or the error says what was wanted.
 
 use std::net::IpAddr;
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
+#[cfg(feature = "pull")]
+use std::path::{Component, Path};
 use std::time::Duration;
 
 use agent_core::wire::route::{ApiVersion, ApiVersions};
@@ -85,6 +87,7 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
 }
 
 /// A path inside the payload; the empty text is none.
+#[cfg(feature = "pull")]
 pub(super) fn inside(text: &str) -> Result<Option<String>, String> {
     let normal = Path::new(text)
         .components()
@@ -100,6 +103,7 @@ pub(super) fn inside(text: &str) -> Result<Option<String>, String> {
 }
 
 /// The name of one file, without a directory.
+#[cfg(feature = "pull")]
 pub(super) fn file_name(text: &str) -> Result<String, String> {
     match inside(text) {
         Ok(Some(name)) if !name.contains('/') && name.len() <= MAX_NAME_BYTES => Ok(name),
@@ -177,6 +181,7 @@ fn is_version(text: &str) -> bool {
 /// Longer than anything that is waited for.
 const MAX_TIME: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Source: Linux, limits.h.
+#[cfg(feature = "pull")]
 const MAX_NAME_BYTES: usize = 255;
 /// Source: RFC 1035 section 2.3.4.
 const MAX_HOST_BYTES: usize = 253;
@@ -253,6 +258,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "pull")]
     fn file_names() {
         let long = "a".repeat(256);
         let rows = [
@@ -314,6 +320,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "pull")]
     fn scripts() {
         let rows = [
             ("autorun.sh", Ok(Some("autorun.sh"))),
