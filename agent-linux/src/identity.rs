@@ -2,9 +2,11 @@
 //!
 //! Everything follows from the TPM and the configuration: the same bytes at each start, nothing on disk.
 
+#[cfg(feature = "pull")]
 mod certificate;
+#[cfg(feature = "pull")]
 mod der;
-#[cfg(test)]
+#[cfg(all(test, feature = "pull"))]
 mod with_x509_cert;
 
 use std::fmt;
@@ -13,6 +15,7 @@ use std::str::FromStr;
 use agent_core::wire::text::{Hex, Uuid};
 use sha2::{Digest, Sha256};
 
+#[cfg(feature = "pull")]
 pub use certificate::{CertificateError, TlsIdentity};
 
 /// Where the agent's identifier comes from (`--uuid`).

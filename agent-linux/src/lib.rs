@@ -2,9 +2,10 @@
 //!
 //! | modules | what they do |
 //! | --- | --- |
-//! | [`config`], [`log`] | what the operator says, and is told |
+//! | [`config`], [`log`], [`exit`] | what the operator says, and is told |
 //! | [`tpm`], [`identity`], [`register`] | who this node is, and how the registrar learns it |
-//! | [`net`] | sockets, TLS, deadlines |
+//! | [`net`], [`trust`] | sockets, TLS, deadlines; whose word counts |
+//! | [`offline`] | the commands that contact nothing but the TPM |
 //! | [`node`], [`queue`], [`worker`] | the agent under its lock; the work that it hands over |
 //! | [`memory`], [`spool`], [`landing`], [`job`], [`script`] | where a payload lives, lands and runs |
 //! | [`privilege`], [`fence`] | what the agent gives up: root, and files |
@@ -14,13 +15,16 @@
 //!
 //! | feature | what it adds |
 //! | --- | --- |
-//! | `tss` (default) | [`tpm::tss`]: the TPM over tpm2-tss |
-//! | `raw` | [`tpm::raw`]: the TPM without any C library; the program takes it where `tss` is off |
+//! | `tss` (default) | [`tpm::tss`]: the TPM over tpm2-tss; with `pull` |
+//! | `raw` (default) | `device` with `pull` |
+//! | `device` | `tpm::raw`: the TPM without any C library; the program takes it where `tss` is off. Alone: the commands that call a verifier, as small as can be |
+//! | `pull` | [`run`]: Keylime's pull model, `keyhalf-agent serve`, and TLS 1.2 |
 //! | `plain-http` | `enable_agent_mtls = false`: plain HTTP with anyone who comes, for tests; doesn't compile in a release build |
 
 #[cfg(all(feature = "plain-http", not(debug_assertions)))]
 compile_error!("the feature plain-http is for tests: no release build may have it");
 
+#[cfg(feature = "pull")]
 pub mod actions;
 pub mod config;
 pub mod exit;
@@ -31,14 +35,21 @@ pub mod landing;
 pub mod log;
 pub mod memory;
 pub mod net;
+#[cfg(feature = "pull")]
 pub mod node;
+#[cfg(feature = "pull")]
 pub mod notifier;
+pub mod offline;
 pub mod outbound;
 pub mod privilege;
+#[cfg(feature = "pull")]
 pub mod queue;
 pub mod register;
+#[cfg(feature = "pull")]
 pub mod run;
 pub mod script;
 pub mod spool;
 pub mod tpm;
+pub mod trust;
+#[cfg(feature = "pull")]
 pub mod worker;

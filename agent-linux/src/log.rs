@@ -14,6 +14,12 @@ pub fn start(level: LevelFilter) {
     log::set_max_level(level);
 }
 
+/// Starts logging, with what is odd about the configuration.
+pub fn begin(level: LevelFilter, warnings: &[String]) {
+    start(level);
+    warnings.iter().for_each(|text| log::warn!("{text}"));
+}
+
 struct Stderr;
 
 impl Log for Stderr {

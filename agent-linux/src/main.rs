@@ -5,37 +5,56 @@ mod unwinding;
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use agent_linux::config::{Invocation, help};
+use agent_linux::exit::Exit;
+use agent_linux::{log, offline};
 
 fn main() -> ExitCode {
     #[cfg(feature = "tss")]
     agent_linux::tpm::tss::quiet_library();
     let arguments = std::env::args_os().skip(1);
-    let ended = match Invocation::read(arguments, |name| std::env::var(name).ok()) {
-        Ok(Invocation::Help) => return print(&help()),
+    let exit = match Invocation::read(arguments, |name| std::env::var(name).ok()) {
+        Ok(Invocation::Help(command)) => print(&help(command)),
         Ok(Invocation::Version) => {
-            return print(concat!("keyhalf-agent ", env!("CARGO_PKG_VERSION"), "\n"));
+            print(concat!("keyhalf-agent ", env!("CARGO_PKG_VERSION"), "\n"))
         }
+        #[cfg(feature = "pull")]
         Ok(Invocation::Serve(config, warnings)) => {
-            agent_linux::log::start(config.log_level);
-            warnings.iter().for_each(|text| log::warn!("{text}"));
-            agent_linux::run::serve(&Arc::new(*config)).map_err(|error| error.to_string())
+            log::begin(config.log_level, &warnings);
+            match agent_linux::run::serve(&std::sync::Arc::new(*config)) {
+                Ok(()) => Exit::Done,
+                Err(error) => fail(&error, Exit::Internal),
+            }
         }
-        Err(error) => Err(error.to_string()),
+        // What calls a verifier takes its configuration here.
+        Ok(Invocation::Push(config, warnings) | Invocation::Provision(config, warnings)) => {
+            log::begin(config.log_level, &warnings);
+            fail(&"this build can't call a verifier yet", Exit::Internal)
+        }
+        Ok(Invocation::Cap(config, warnings)) => {
+            log::begin(config.log_level, &warnings);
+            offline::cap(&config)
+        }
+        Ok(Invocation::Floor(config, warnings)) => {
+            log::begin(config.log_level, &warnings);
+            match offline::floor(&config) {
+                Ok(text) => print(&text),
+                Err(exit) => exit,
+            }
+        }
+        Err(error) => fail(&error, Exit::Usage),
     };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("keyhalf-agent: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit.into()
 }
 
-fn print(text: &str) -> ExitCode {
+fn print(text: &str) -> Exit {
     // A reader that has seen enough is no failure.
     let _ = std::io::stdout().write_all(text.as_bytes());
-    ExitCode::SUCCESS
+    Exit::Done
+}
+
+fn fail(error: &impl std::fmt::Display, exit: Exit) -> Exit {
+    eprintln!("keyhalf-agent: {error}");
+    exit
 }

@@ -6,7 +6,7 @@
 //! | feature | way | what it takes |
 //! | --- | --- | --- |
 //! | `tss` (default) | [`tss`] | tpm2-tss, a C library with plugins that it opens at run time |
-//! | `raw` | [`raw`] | the kernel's device or swtpm's socket, nothing else |
+//! | `device` | [`raw`] | the kernel's device or swtpm's socket, nothing else |
 //!
 //! With both features the program uses `tss`.
 
@@ -18,9 +18,10 @@ mod key;
 mod name;
 mod node;
 mod nv;
+mod outbound;
 mod pcr;
 mod pem;
-#[cfg(feature = "raw")]
+#[cfg(feature = "device")]
 pub mod raw;
 mod room;
 mod template;
@@ -29,19 +30,23 @@ pub mod tss;
 mod value;
 
 pub use code::ResponseCode;
-pub use commands::{Commands, PublicArea};
+pub use commands::{Commands, Hierarchy, NvPublic, PublicArea};
 pub use error::{Cause, TpmError};
 pub use name::TctiName;
-pub use node::NodeTpm;
+pub use node::{NodeTpm, Use};
+pub use outbound::{Kept, OutboundCommands, PlainTpm};
 
-#[cfg(not(any(feature = "tss", feature = "raw")))]
+#[cfg(not(any(feature = "tss", feature = "device")))]
 compile_error!(
-    "the agent needs a way to its TPM: build it with the feature `tss` (tpm2-tss, the default) or `raw` (no C library)"
+    "the agent needs a way to its TPM: build it with the feature `tss` (tpm2-tss, the default), `raw` (no C library), or `device` (no C library, agent-driven modes alone)"
 );
 
-/// The TPM as the program opens it.
+/// The way to the TPM that the program takes.
 #[cfg(feature = "tss")]
-pub type HostTpm = NodeTpm<tss::Tss>;
+pub type HostCommands = tss::Tss;
+/// The way to the TPM that the program takes.
+#[cfg(all(feature = "device", not(feature = "tss")))]
+pub type HostCommands = raw::Raw;
+
 /// The TPM as the program opens it.
-#[cfg(all(feature = "raw", not(feature = "tss")))]
-pub type HostTpm = NodeTpm<raw::Raw>;
+pub type HostTpm = NodeTpm<HostCommands>;

@@ -1,4 +1,5 @@
 //! What a fenced thread can't do, on a kernel that has Landlock.
+#![cfg(feature = "pull")]
 #![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
 #[path = "common/namespace.rs"]

@@ -1,4 +1,5 @@
 //! The landing zone on a real kernel: its mount, and payloads that land whole or not at all.
+#![cfg(feature = "pull")]
 #![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
 #[path = "common/namespace.rs"]

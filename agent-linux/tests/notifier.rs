@@ -1,4 +1,5 @@
 //! Signatures of revocation notices, as openssl makes them.
+#![cfg(feature = "pull")]
 #![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
 use std::fs;

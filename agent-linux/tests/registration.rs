@@ -1,4 +1,5 @@
 //! Registration with registrars that answer well, badly, late, or not at all.
+#![cfg(feature = "pull")]
 #![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
 #[path = "common/node.rs"]

@@ -1,4 +1,5 @@
 //! From a notice on the wire to the end of its actions: an agent with a TPM in memory, its worker and its landing zone.
+#![cfg(feature = "pull")]
 #![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
 #[path = "common/namespace.rs"]

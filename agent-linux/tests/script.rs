@@ -1,6 +1,7 @@
 //! Scripts that misbehave, and what is left of them: nothing.
 //!
 //! A run ends every other descendant of the process, so these tests have a program of their own and take turns.
+#![cfg(feature = "pull")]
 #![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
 use std::path::Path;

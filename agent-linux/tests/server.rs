@@ -1,4 +1,5 @@
 //! The agent's server under clients that are slow, many, strange, or just ordinary.
+#![cfg(feature = "pull")]
 #![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
 #[path = "common/node.rs"]

@@ -7,6 +7,8 @@ mod both;
 mod common;
 #[path = "tpm_contract/keys.rs"]
 mod keys;
+#[path = "tpm_contract/outbound.rs"]
+mod outbound;
 #[cfg(feature = "raw")]
 #[path = "tpm_contract/socket.rs"]
 mod socket;
@@ -49,6 +51,15 @@ macro_rules! contract {
             uses::transport_key_stays_in_tpm,
             uses::pcrs,
             uses::a_bank_that_is_not_there,
+            outbound::every_bank_is_capped,
+            outbound::an_ak_certifies_itself,
+            outbound::counters,
+            outbound::what_is_no_counter,
+            outbound::an_owner_password_is_named,
+            outbound::kept_for_this_tpm_and_its_pcrs,
+            outbound::capping_needs_no_keys,
+            outbound::provisioning_makes_no_rsa_key,
+            outbound::a_tpm_is_waited_for,
             survival::contexts_outlive_their_tpm,
             survival::killed_agent_starts_again,
             survival::unclean_stops_lock_nobody_out,

@@ -1,4 +1,5 @@
 //! What becomes of a payload, from its halves to its files.
+#![cfg(feature = "pull")]
 #![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
 #[path = "common/namespace.rs"]

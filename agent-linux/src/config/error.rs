@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::Command;
 use super::file::FileFault;
 
 /// Where a value came from.
@@ -12,6 +13,8 @@ pub enum Source {
     Flag,
     /// This environment variable.
     Variable(String),
+    /// The kernel's command line.
+    KernelCommandLine,
     /// This file.
     File(PathBuf),
     /// Nobody gave one.
@@ -28,6 +31,15 @@ pub enum ConfigError {
     UnknownFlag(String),
     /// There is no such command.
     UnknownCommand(String),
+    /// This build doesn't have that command.
+    NotBuilt(Command),
+    /// The command doesn't take the flag.
+    NotForCommand {
+        /// The flag.
+        flag: String,
+        /// The command.
+        command: Command,
+    },
     /// No command is given.
     NoCommand,
     /// The file can't be used.
@@ -75,10 +87,19 @@ impl fmt::Display for ConfigError {
                 write!(f, "there is no option --{flag}; see keyhalf-agent --help")
             }
             Self::UnknownCommand(word) => {
-                write!(f, "there is no command {word:?}; write keyhalf-agent serve")
+                write!(f, "there is no command {word:?}; see keyhalf-agent --help")
+            }
+            Self::NotBuilt(command) => write!(
+                f,
+                "this program was built without {}; another build of it has that",
+                command.name()
+            ),
+            Self::NotForCommand { flag, command } => {
+                let command = command.name();
+                write!(f, "{command} takes no --{flag}; see keyhalf-agent {command} --help")
             }
             Self::NoCommand => f.write_str(
-                "no command is given; write keyhalf-agent serve, or see keyhalf-agent --help",
+                "no command is given; write keyhalf-agent serve, for example, or see keyhalf-agent --help",
             ),
             Self::File { path, reason } => {
                 write!(f, "configuration file {}: {reason}", path.display())
@@ -92,6 +113,9 @@ impl fmt::Display for ConfigError {
                 match source {
                     Source::Flag => write!(f, "--{} {value:?}", option.replace('_', "-"))?,
                     Source::Variable(name) => write!(f, "{name}={value:?} in the environment")?,
+                    Source::KernelCommandLine => {
+                        write!(f, "keyhalf.{option}={value:?} on the kernel command line")?
+                    }
                     Source::File(path) => write!(f, "{option} = {value:?} in {}", path.display())?,
                     Source::Default => write!(f, "{option}, of which the default is {value:?},")?,
                 }
@@ -106,7 +130,9 @@ impl fmt::Display for ConfigError {
                 match source {
                     Source::Variable(name) => write!(f, "{name} in the environment")?,
                     Source::File(path) => write!(f, "{key} in {}", path.display())?,
-                    Source::Flag | Source::Default => write!(f, "{key}")?,
+                    Source::Flag | Source::KernelCommandLine | Source::Default => {
+                        write!(f, "{key}")?
+                    },
                 }
                 write!(f, " must be {default:?}, its default: {reason}")
             }

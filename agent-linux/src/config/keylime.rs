@@ -201,20 +201,20 @@ const KEYS: &[Key] = &[
     ignored("agent_data_path", "default", "nothing is stored: the attestation key is the same at every start because its TPM is").or(&["", "agent_data.json"]),
     ignored("ima_ml_path", "default", "the IMA log isn't sent yet").or(&["", "/sys/kernel/security/ima/ascii_runtime_measurements"]),
     ignored("measuredboot_ml_path", "default", "the boot log isn't sent yet").or(&["", "/sys/kernel/security/tpm0/binary_bios_measurements"]),
-    ignored("attestation_interval_seconds", "60", "it is about Keylime's push agent"),
-    ignored("verifier_url", "https://localhost:8881", "it is about Keylime's push agent"),
-    ignored("verifier_tls_ca_cert", "default", "it is about Keylime's push agent").or(&["", "cv_ca/cacert.crt"]),
+    used("attestation_interval_seconds", "60", "of `push`; a verifier that says when is obeyed"),
+    used("verifier_url", "https://localhost:8881", "of `push` and `provision`: a list, tried in its order; port 8881 if none is written"),
+    used("verifier_tls_ca_cert", "default", "of `push` and `provision`: a list of files; `default` and without the key: `cv_ca/cacert.crt` in keylime_dir; without effect beside verifier_cert").or(&["", "cv_ca/cacert.crt"]),
     used("registrar_api_versions", "default", "2.1 to 2.6; the newest that the registrar has too"),
     ignored("certification_keys_server_identifier", "ak", "it is about Keylime's push agent"),
     ignored("uefi_logs_evidence_version", "2.1", "it is about Keylime's push agent"),
-    ignored("exponential_backoff_initial_delay", "10000", "registration is tried again until it works, after 0.25 to 30 seconds"),
-    ignored("exponential_backoff_max_retries", "5", "registration is tried again until it works"),
-    ignored("exponential_backoff_max_delay", "300000", "registration is tried again until it works, after 0.25 to 30 seconds"),
+    used("exponential_backoff_initial_delay", "10000", "of `push` and `provision`: milliseconds; without the key: 250; `serve` registers after 0.25 to 30 seconds"),
+    used("exponential_backoff_max_retries", "5", "of `push`, which then begins a new session; nothing is given up before the deadline"),
+    used("exponential_backoff_max_delay", "300000", "of `push` and `provision`: milliseconds; without the key: 30000"),
     refused("tls_accept_invalid_certs", "false", "no certificate is accepted that isn't valid"),
     refused("tls_accept_invalid_hostnames", "false", "no certificate is accepted that isn't valid"),
 ];
 
-#[cfg(test)]
+#[cfg(all(test, feature = "pull"))]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use std::fs;

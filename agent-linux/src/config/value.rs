@@ -1,7 +1,10 @@
 //! Reading single values: each either exists and is right, or the error says what was wanted.
 
 use std::net::IpAddr;
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
+#[cfg(feature = "pull")]
+use std::path::{Component, Path};
+use std::time::Duration;
 
 use agent_core::wire::route::{ApiVersion, ApiVersions};
 
@@ -22,6 +25,27 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         .and_then(|number| number.checked_mul(unit))
         .filter(|size| *size > 0)
         .ok_or_else(|| "write a size such as 16m, 512k or a number of bytes".to_owned())
+}
+
+/// A time: a number with ms, s, m or h behind it; without, it is seconds.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let milliseconds = match text.get(digits.len()..) {
+        Some("ms") => 1,
+        Some("s" | "") => 1_000,
+        Some("m") => 60_000,
+        Some("h") => 3_600_000,
+        _ => 0,
+    };
+    let number: Option<u64> = digits
+        .parse()
+        .ok()
+        .filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    number
+        .and_then(|number| number.checked_mul(milliseconds))
+        .map(Duration::from_millis)
+        .filter(|time| !time.is_zero() && *time <= MAX_TIME)
+        .ok_or_else(|| "write a time such as 500ms, 30s, 2m or 1h, a week at most".to_owned())
 }
 
 /// A port that someone can connect to.
@@ -63,6 +87,7 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
 }
 
 /// A path inside the payload; the empty text is none.
+#[cfg(feature = "pull")]
 pub(super) fn inside(text: &str) -> Result<Option<String>, String> {
     let normal = Path::new(text)
         .components()
@@ -78,6 +103,7 @@ pub(super) fn inside(text: &str) -> Result<Option<String>, String> {
 }
 
 /// The name of one file, without a directory.
+#[cfg(feature = "pull")]
 pub(super) fn file_name(text: &str) -> Result<String, String> {
     match inside(text) {
         Ok(Some(name)) if !name.contains('/') && name.len() <= MAX_NAME_BYTES => Ok(name),
@@ -152,7 +178,10 @@ fn is_version(text: &str) -> bool {
         .is_some_and(|(major, minor)| number(major) && number(minor))
 }
 
+/// Longer than anything that is waited for.
+const MAX_TIME: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Source: Linux, limits.h.
+#[cfg(feature = "pull")]
 const MAX_NAME_BYTES: usize = 255;
 /// Source: RFC 1035 section 2.3.4.
 const MAX_HOST_BYTES: usize = 253;
@@ -186,6 +215,33 @@ mod tests {
     }
 
     #[test]
+    fn durations() {
+        let rows = [
+            ("30s", Some(30_000)),
+            ("30", Some(30_000)),
+            ("500ms", Some(500)),
+            ("2m", Some(120_000)),
+            ("1h", Some(3_600_000)),
+            ("168h", Some(7 * 24 * 3_600_000)),
+            ("169h", None),
+            ("0s", None),
+            ("s", None),
+            ("", None),
+            ("-1s", None),
+            ("+1s", None),
+            ("1.5s", None),
+            ("1d", None),
+            ("1 s", None),
+            ("99999999999999999999s", None),
+            ("18446744073709551615h", None),
+        ];
+        for (text, wanted) in rows {
+            let wanted = wanted.map(Duration::from_millis);
+            assert_eq!(duration(text).ok(), wanted, "{text:?}");
+        }
+    }
+
+    #[test]
     fn hosts() {
         let rows = [
             ("127.0.0.1", Some("127.0.0.1")),
@@ -202,6 +258,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "pull")]
     fn file_names() {
         let long = "a".repeat(256);
         let rows = [
@@ -263,6 +320,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "pull")]
     fn scripts() {
         let rows = [
             ("autorun.sh", Ok(Some("autorun.sh"))),

@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::io;
-use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_core::drive::{self, Answer, Call};
 use agent_core::http::emit::{Media, Verb};
 use agent_core::http::head::{After, HeadError};
 
+use super::address::{connect, left, resolve};
 use super::stream::{DeadlineStream, Io};
 
 /// A server that requests go to, one after the other, over one connection while it lasts.
@@ -17,6 +17,7 @@ pub struct Caller {
     port: u16,
     authority: String,
     connection: Option<Io<DeadlineStream>>,
+    deadline: Option<Instant>,
     buffer: Vec<u8>,
 }
 
@@ -85,8 +86,14 @@ impl Caller {
             port,
             authority,
             connection: None,
+            deadline: None,
             buffer: vec![0; MAX_ANSWER_BYTES],
         }
+    }
+
+    /// Everything from now on has to be over by this moment.
+    pub fn until(&mut self, deadline: Instant) {
+        self.deadline = Some(deadline);
     }
 
     /// Where requests go.
@@ -100,11 +107,13 @@ impl Caller {
     /// # Errors
     /// [`CallError`]; the next request opens a new connection.
     pub fn call(&mut self, verb: Verb, path: &str, body: &str) -> Result<Answer<'_>, CallError> {
+        let limit = Instant::now() + REQUEST;
+        let until = self.deadline.map_or(limit, |deadline| deadline.min(limit));
         let mut io = match self.connection.take() {
             Some(io) => io,
-            None => self.connect()?,
+            None => self.connect(until)?,
         };
-        io.0.limit(REQUEST);
+        io.0.limit(left(until).map_err(CallError::Io)?);
         let call = Call {
             verb,
             path,
@@ -120,27 +129,16 @@ impl Caller {
         Ok(answer)
     }
 
-    fn connect(&self) -> Result<Io<DeadlineStream>, CallError> {
-        let addresses = (self.host.as_str(), self.port)
-            .to_socket_addrs()
-            .map_err(CallError::Resolve)?;
-        let mut failure = io::Error::other("the name has no address");
-        for address in addresses {
-            match TcpStream::connect_timeout(&address, CONNECT) {
-                Ok(socket) => {
-                    let stream = DeadlineStream::new(socket, REQUEST).map_err(CallError::Io)?;
-                    return Ok(Io(stream));
-                }
-                Err(error) => failure = error,
-            }
-        }
-        Err(CallError::Connect(failure))
+    fn connect(&self, until: Instant) -> Result<Io<DeadlineStream>, CallError> {
+        let addresses = resolve(&self.host, self.port, until).map_err(CallError::Resolve)?;
+        let socket = connect(&addresses, until).map_err(CallError::Connect)?;
+        let limit = left(until).map_err(CallError::Io)?;
+        let stream = DeadlineStream::new(socket, limit).map_err(CallError::Io)?;
+        Ok(Io(stream))
     }
 }
 
-/// How long a connection may take to open.
-const CONNECT: Duration = Duration::from_secs(5);
-/// How long a request may take, its answer included.
+/// How long a request may take, its connection and its answer included.
 const REQUEST: Duration = Duration::from_secs(30);
 /// Room for an answer, head and body: a credential blob takes 600 bytes.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, KeyProvider, ring};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{SigningKey, SingleCertAndKey};
-use rustls::time_provider::TimeProvider;
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
 
+use super::clock::Clock;
 use crate::identity::TlsIdentity;
 
 /// The certificate authorities whose clients may talk to the agent (`trusted_client_ca`).
@@ -84,7 +84,7 @@ pub fn server_config(
         WebPkiClientVerifier::builder_with_provider(Arc::clone(&clients.0), Arc::clone(&provider))
             .build()
             .map_err(|error| TlsError::Library(error.to_string()))?;
-    let mut config = ServerConfig::builder_with_details(provider, Arc::new(NotBeforeBuild))
+    let mut config = ServerConfig::builder_with_details(provider, Arc::new(Clock::system()))
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::Library(error.to_string()))?
         .with_client_cert_verifier(verifier)
@@ -115,20 +115,6 @@ impl KeyProvider for NoKeys {
         _: PrivateKeyDer<'static>,
     ) -> Result<Arc<dyn SigningKey>, rustls::Error> {
         Err(rustls::Error::General("no key is loaded here".to_owned()))
-    }
-}
-
-/// The later of the clock and the time of the build: a machine that starts in 1970 still knows that much.
-#[derive(Debug)]
-struct NotBeforeBuild;
-
-impl TimeProvider for NotBeforeBuild {
-    fn current_time(&self) -> Option<UnixTime> {
-        let built = env!("KEYHALF_BUILD_SECONDS").parse().unwrap_or(0);
-        let seconds = UnixTime::now().as_secs().max(built);
-        Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(
-            seconds,
-        )))
     }
 }
 

@@ -10,6 +10,24 @@ use super::name::TctiName;
 /// A key's public part as the TPM gives it: a marshalled `TPM2B_PUBLIC`.
 pub type PublicArea = heapless::Vec<u8, MAX_PUBLIC_BYTES>;
 
+/// What an NV index is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NvPublic {
+    /// Bytes of its contents.
+    pub size: usize,
+    /// `TPMA_NV`.
+    pub attributes: u32,
+}
+
+/// Which of the TPM's hierarchies a primary key is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hierarchy {
+    /// Who the machine is: the same for the machine's life.
+    Endorsement,
+    /// Whoever owns it now: `TPM2_Clear` ends it.
+    Owner,
+}
+
 /// One way to a TPM: a method sends one command, again while the TPM is only busy, with a password session (no key of the
 /// agent has a password) where the command wants one.
 ///
@@ -41,8 +59,12 @@ pub trait Commands: Sized {
     /// The handles in use from `first` on, at most `count` (`TPM2_GetCapability`).
     fn handles(&mut self, first: u32, count: u32) -> Result<Vec<u32>, TpmError>;
 
-    /// Makes a primary key of the endorsement hierarchy; `template` is a marshalled `TPMT_PUBLIC`.
-    fn create_primary(&mut self, template: &[u8]) -> Result<(Self::Handle, PublicArea), TpmError>;
+    /// Makes a primary key; `template` is a marshalled `TPMT_PUBLIC`.
+    fn create_primary(
+        &mut self,
+        hierarchy: Hierarchy,
+        template: &[u8],
+    ) -> Result<(Self::Handle, PublicArea), TpmError>;
 
     /// The key at a persistent handle (`TPM2_ReadPublic`).
     fn persistent(&mut self, handle: u32) -> Result<(Self::Handle, PublicArea), TpmError>;
@@ -109,8 +131,8 @@ pub trait Commands: Sized {
     /// `TPM2_GetRandom`: fills the start of `out`, which isn't empty; how much, at least one byte.
     fn random(&mut self, out: &mut [u8]) -> Result<usize, TpmError>;
 
-    /// The size of an NV index (`TPM2_NV_ReadPublic`).
-    fn nv_size(&mut self, index: u32) -> Result<usize, TpmError>;
+    /// What an NV index is (`TPM2_NV_ReadPublic`).
+    fn nv_public(&mut self, index: u32) -> Result<NvPublic, TpmError>;
 
     /// `TPM2_NV_Read`: fills `piece`, with the index's own empty password.
     fn nv_read(&mut self, index: u32, offset: u16, piece: &mut [u8]) -> Result<(), TpmError>;

@@ -34,6 +34,15 @@ pub enum TpmError {
     },
     /// The endorsement hierarchy has a password, so keys can't be made under it.
     EndorsementPassword,
+    /// The owner hierarchy has a password, so nothing can be made under it.
+    OwnerPassword,
+    /// What is at an NV index is no counter of this agent's.
+    NoCounter {
+        /// The index.
+        index: u32,
+    },
+    /// The TPM was opened without the key that halves are encrypted to.
+    NoTransportKey,
     /// The bank isn't allocated in this TPM, or lacks a PCR.
     NoBank {
         /// The bank's name.
@@ -104,6 +113,9 @@ impl TpmError {
             Cause::Code(code) if command == CREATE_PRIMARY && code.is_bad_password() => {
                 Self::EndorsementPassword
             }
+            Cause::Code(code) if OF_THE_OWNER.contains(&command) && code.is_bad_password() => {
+                Self::OwnerPassword
+            }
             cause => Self::Command { command, cause },
         }
     }
@@ -111,6 +123,11 @@ impl TpmError {
 
 /// The command whose bad authorization means a password on the endorsement hierarchy.
 pub(super) const CREATE_PRIMARY: &str = "TPM2_CreatePrimary";
+/// The same, as errors tell it apart from the other hierarchy's.
+pub(super) const CREATE_OWNER_PRIMARY: &str = "TPM2_CreatePrimary of the owner hierarchy";
+pub(super) const NV_DEFINE_SPACE: &str = "TPM2_NV_DefineSpace";
+/// The commands whose bad authorization means a password on the owner hierarchy.
+const OF_THE_OWNER: [&str; 2] = [CREATE_OWNER_PRIMARY, NV_DEFINE_SPACE];
 
 impl fmt::Display for TpmError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -129,6 +146,18 @@ impl fmt::Display for TpmError {
                 "{CREATE_PRIMARY} was refused: the TPM's endorsement hierarchy has a password (0x9a2); \
                  clear it (tpm2_changeauth -c endorsement -p OLD), the agent has no use for one"
             ),
+            Self::OwnerPassword => f.write_str(
+                "the TPM's owner hierarchy has a password (0x9a2), which the agent isn't told; \
+                 clear it (tpm2_changeauth -c owner -p OLD) for as long as it takes",
+            ),
+            Self::NoCounter { index } => write!(
+                f,
+                "NV index {index:#010x} is no counter that the agent can use: choose another floor_index, \
+                 or remove it (tpm2_nvundefine {index:#010x})"
+            ),
+            Self::NoTransportKey => {
+                f.write_str("no key half can come here: the transport key wasn't made")
+            }
             Self::NoBank { bank } => write!(
                 f,
                 "the TPM has no {bank} bank of PCRs, or it lacks one of them; choose another tpm_hash_alg"

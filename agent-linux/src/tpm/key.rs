@@ -134,7 +134,7 @@ fn make<C: Commands>(
     tpm: &mut C,
     template: &Template,
 ) -> Result<(PublicArea, C::Context), TpmError> {
-    let (handle, public) = tpm.create_primary(template.area())?;
+    let (handle, public) = tpm.create_primary(template.hierarchy(), template.area())?;
     let saved = tpm.context_save(handle);
     let flushed = tpm.flush(handle);
     let context = saved?;

@@ -4,6 +4,9 @@
 //! last for one command. So a bare software TPM with its three places is enough, and behind a resource manager little is
 //! swapped. Each path, errors included, flushes what it loaded.
 
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
 use agent_core::secret::Secret;
 use agent_core::tpm::{Identity, Opened, SignedQuote, Tpm};
 use agent_core::wire::quote::{Digest, HashAlg, PcrMask, PcrValues, SignAlg};
@@ -22,17 +25,40 @@ use super::value::sized;
 
 /// The agent's TPM, by one way to it.
 pub struct NodeTpm<C: Commands> {
-    tpm: C,
+    pub(super) tpm: C,
     ek_kind: Option<EkKind>,
     ek: Key<C>,
-    ak: Key<C>,
-    transport: Key<C>,
+    pub(super) ak: Key<C>,
+    transport: Option<Key<C>>,
+    pub(super) storage: Option<Key<C>>,
     identity: Identity,
     ek_pem: String,
 }
 
+/// What the TPM is opened for, which says what keys are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Key halves come, so there is a transport key.
+    Pull,
+    /// The agent calls its verifier: no RSA key is made for that, and [`Identity::transport_pem`] is empty.
+    Outbound,
+}
+
 impl<C: Commands> NodeTpm<C> {
-    /// Opens the TPM and makes the agent's keys: EK, AK with this scheme and hash, transport key.
+    /// Opens the TPM and makes the keys of an agent that waits for its verifier: EK, AK with this scheme and hash, transport
+    /// key.
+    ///
+    /// # Errors
+    /// As [`NodeTpm::open_for`].
+    ///
+    /// # Cost
+    /// Two RSA keys: 50 to 300 ms on a software TPM, seconds on some others.
+    pub fn open(name: &TctiName, sign: SignAlg, hash: HashAlg) -> Result<Self, TpmError> {
+        Self::open_for(Use::Pull, name, sign, hash, Instant::now())
+    }
+
+    /// Opens the TPM, waiting until this moment for it to appear, and makes the keys that this use takes: EK, AK with this
+    /// scheme and hash, and for [`Use::Pull`] the transport key.
     ///
     /// The EK is the one with a certificate in NV, RSA-2048 first, and P-256 if there is none; one that was made persistent is
     /// used as it is.
@@ -41,10 +67,16 @@ impl<C: Commands> NodeTpm<C> {
     /// The TPM doesn't answer, or not as it should; [`TpmError::EndorsementPassword`].
     ///
     /// # Cost
-    /// Two RSA keys: 50 to 300 ms on a software TPM, seconds on some others.
-    pub fn open(name: &TctiName, sign: SignAlg, hash: HashAlg) -> Result<Self, TpmError> {
-        let mut tpm = C::open(name)?;
-        wake(&mut tpm, name)?;
+    /// Each RSA key takes 20 to 150 ms on a software TPM, seconds on some others; [`Use::Outbound`] with a P-256 EK and ECDSA
+    /// makes none.
+    pub fn open_for(
+        purpose: Use,
+        name: &TctiName,
+        sign: SignAlg,
+        hash: HashAlg,
+        until: Instant,
+    ) -> Result<Self, TpmError> {
+        let mut tpm: C = wake_until(name, until)?;
         let ek_kind = certified_ek(&mut tpm)?;
         let kind = ek_kind.unwrap_or(EkKind::P256);
         let template = Template::endorsement(kind);
@@ -54,11 +86,22 @@ impl<C: Commands> NodeTpm<C> {
         };
         let ak = Template::attestation(sign, hash);
         let ak = Key::create(&mut tpm, "attestation key", ak)?;
-        let transport = Key::create(&mut tpm, "transport key", Template::transport())?;
+        let transport = match purpose {
+            Use::Pull => Some(Key::create(
+                &mut tpm,
+                "transport key",
+                Template::transport(),
+            )?),
+            Use::Outbound => None,
+        };
+        let transport_pem = transport.as_ref().map(Key::pem).transpose()?;
         let identity = Identity {
             ek_public: ek.public().clone(),
             ak_public: ak.public().clone(),
-            transport_pem: transport.pem()?.parse().map_err(|_| pem::TOO_LONG)?,
+            transport_pem: transport_pem
+                .unwrap_or_default()
+                .parse()
+                .map_err(|_| pem::TOO_LONG)?,
         };
         let ek_pem = ek.pem()?;
         Ok(Self {
@@ -67,6 +110,7 @@ impl<C: Commands> NodeTpm<C> {
             ek,
             ak,
             transport,
+            storage: None,
             identity,
             ek_pem,
         })
@@ -123,13 +167,7 @@ impl<C: Commands> Tpm for NodeTpm<C> {
         bank: HashAlg,
         pcrs: PcrMask,
     ) -> Result<SignedQuote, TpmError> {
-        if nonce.len() > MAX_NONCE_BYTES {
-            return Err(TpmError::Size {
-                what: "the nonce",
-                need: MAX_NONCE_BYTES,
-                have: nonce.len(),
-            });
-        }
+        at_most_a_nonce("the nonce", nonce)?;
         let Self { tpm, ak, .. } = self;
         with_room(tpm, |tpm| {
             ak.with(tpm, |tpm, ak| tpm.quote(ak, nonce, bank, pcrs))
@@ -152,6 +190,7 @@ impl<C: Commands> Tpm for NodeTpm<C> {
     fn oaep_decrypt(&mut self, ciphertext: &[u8]) -> Result<Opened, TpmError> {
         exactly("the encrypted key half", RSA_BYTES, ciphertext)?;
         let Self { tpm, transport, .. } = self;
+        let transport = transport.as_mut().ok_or(TpmError::NoTransportKey)?;
         with_room(tpm, |tpm| {
             transport.with(tpm, |tpm, key| tpm.oaep_decrypt(key, ciphertext))
         })
@@ -172,6 +211,22 @@ impl<C: Commands> Tpm for NodeTpm<C> {
             rest = tail;
         }
         Ok(())
+    }
+}
+
+/// Opens the TPM once it answers. One that isn't there yet (its driver may still be loading) is waited for until this moment;
+/// at least one try is made.
+///
+/// # Errors
+/// [`TpmError::Open`]; what is wrong for good comes at once.
+pub(super) fn wake_until<C: Commands>(name: &TctiName, until: Instant) -> Result<C, TpmError> {
+    loop {
+        let opened = C::open(name).and_then(|mut tpm| wake(&mut tpm, name).map(|()| tpm));
+        let left = until.saturating_duration_since(Instant::now());
+        match opened {
+            Err(TpmError::Open { .. }) if !left.is_zero() => sleep(APPEARANCE.min(left)),
+            opened => return opened,
+        }
     }
 }
 
@@ -198,6 +253,21 @@ fn certified_ek<C: Commands>(tpm: &mut C) -> Result<Option<EkKind>, TpmError> {
     Ok(None)
 }
 
+/// What `extraData` has room for.
+///
+/// # Errors
+/// [`TpmError::Size`].
+pub(super) fn at_most_a_nonce(what: &'static str, bytes: &[u8]) -> Result<(), TpmError> {
+    if bytes.len() > MAX_NONCE_BYTES {
+        return Err(TpmError::Size {
+            what,
+            need: MAX_NONCE_BYTES,
+            have: bytes.len(),
+        });
+    }
+    Ok(())
+}
+
 fn exactly(what: &'static str, need: usize, bytes: &[u8]) -> Result<(), TpmError> {
     if bytes.len() == need {
         Ok(())
@@ -207,6 +277,8 @@ fn exactly(what: &'static str, need: usize, bytes: &[u8]) -> Result<(), TpmError
     }
 }
 
+/// How soon a TPM that isn't there is looked for again.
+const APPEARANCE: Duration = Duration::from_millis(20);
 const EK: &str = "endorsement key";
 const TLS_SEED_TEXT: &[u8] = b"keyhalf tls seed 1";
 const RSA_BYTES: usize = 2048 / 8;

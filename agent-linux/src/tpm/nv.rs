@@ -12,7 +12,7 @@ pub(super) fn read_certificate<C: Commands>(
     index: u32,
     out: &mut [u8],
 ) -> Result<usize, TpmError> {
-    let total = tpm.nv_size(index)?;
+    let total = tpm.nv_public(index)?.size;
     let size = TpmError::Size {
         what: "the EK certificate",
         need: out.len(),

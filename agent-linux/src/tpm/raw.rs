@@ -6,6 +6,7 @@
 
 mod channel;
 mod frame;
+mod outbound;
 mod transport;
 mod value;
 
@@ -20,13 +21,13 @@ use tpm2_protocol::data::{
 };
 use tpm2_protocol::frame as tpm2;
 
-use super::commands::{Commands, PublicArea};
-use super::error::{CREATE_PRIMARY, TpmError};
+use super::commands::{Commands, Hierarchy, NvPublic, PublicArea};
+use super::error::{CREATE_OWNER_PRIMARY, CREATE_PRIMARY, TpmError};
 use super::name::TctiName;
 use super::value::{bounded, opened, secret};
 pub use channel::Raw;
 use transport::MAX_FRAME_BYTES;
-use value::{buffer, continued, endorsement, hashing, password, public, selection};
+use value::{buffer, continued, endorsement, hashing, owner, password, public, selection};
 
 impl Commands for Raw {
     type Handle = u32;
@@ -68,9 +69,17 @@ impl Commands for Raw {
         })
     }
 
-    fn create_primary(&mut self, template: &[u8]) -> Result<(u32, PublicArea), TpmError> {
+    fn create_primary(
+        &mut self,
+        hierarchy: Hierarchy,
+        template: &[u8],
+    ) -> Result<(u32, PublicArea), TpmError> {
+        let (name, hierarchy) = match hierarchy {
+            Hierarchy::Endorsement => (CREATE_PRIMARY, endorsement()),
+            Hierarchy::Owner => (CREATE_OWNER_PRIMARY, owner()),
+        };
         let command = tpm2::TpmCreatePrimaryCommand {
-            handles: [endorsement()],
+            handles: [hierarchy],
             in_sensitive: Default::default(),
             in_public: Tpm2bPublic {
                 inner: public(template)?,
@@ -78,7 +87,7 @@ impl Commands for Raw {
             outside_info: Default::default(),
             creation_pcr: Default::default(),
         };
-        self.load(CREATE_PRIMARY, &command, &[password()], |answer| {
+        self.load(name, &command, &[password()], |answer| {
             answer.read::<tpm2::TpmCreatePrimaryResponse>()?;
             let (public, _) = answer.first_sized::<MAX_PUBLIC_BYTES>()?;
             bounded("TPM2B_PUBLIC", public.as_bytes())
@@ -306,13 +315,17 @@ impl Commands for Raw {
         })
     }
 
-    fn nv_size(&mut self, index: u32) -> Result<usize, TpmError> {
+    fn nv_public(&mut self, index: u32) -> Result<NvPublic, TpmError> {
         let command = tpm2::TpmNvReadPublicCommand {
             handles: [TpmHandle::new(index)],
         };
         self.ask("TPM2_NV_ReadPublic", &command, &[], 0, |answer| {
             let answer: tpm2::TpmNvReadPublicResponse = answer.read()?;
-            Ok(answer.nv_public.inner.data_size.value().into())
+            let public = answer.nv_public.inner;
+            Ok(NvPublic {
+                size: public.data_size.value().into(),
+                attributes: public.attributes.bits(),
+            })
         })
     }
 

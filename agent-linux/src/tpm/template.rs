@@ -1,12 +1,13 @@
 //! The templates of the agent's keys. A template and a TPM give the same key each time, so nothing is kept on disk.
 //!
-//! All are primaries of the endorsement hierarchy with SHA-256 names. The agent's own (all but the EK) have an empty policy
+//! All are primaries with SHA-256 names, of the endorsement hierarchy but for the storage key, which goes with its owner. The agent's own (all but the EK) have an empty policy
 //! and the attribute noDA: unclean stops of the TPM can't lock the node out.
 //!
 //! They are written as bytes, once for all ways to the TPM: a key is another one if a single bit of its template is.
 
 use agent_core::wire::quote::{HashAlg, SignAlg};
 
+use super::commands::Hierarchy;
 use super::pem::PublicKey;
 use super::value::sized;
 
@@ -46,6 +47,7 @@ impl EkKind {
 /// Source: TPM 2.0 Library part 2, section 12.2.4.
 #[derive(Clone)]
 pub(super) struct Template {
+    hierarchy: Hierarchy,
     kind: Kind,
     area: Vec<u8>,
     /// Where `unique` begins.
@@ -127,10 +129,36 @@ impl Template {
             put_sized(&mut area, unique);
         }
         Self {
+            hierarchy: Hierarchy::Endorsement,
             kind,
             area,
             frame_len,
         }
+    }
+
+    /// The key beneath which a copy of a payload's key is kept.
+    pub(super) fn storage() -> Self {
+        let parameters: &[&[u16]] = &[&AES_128_CFB, &[NULL], &P256];
+        Self {
+            hierarchy: Hierarchy::Owner,
+            ..Self::new(
+                Kind::Ecc,
+                STORAGE_ATTRIBUTES,
+                &[],
+                parameters,
+                STORAGE_UNIQUE,
+            )
+        }
+    }
+
+    /// A sealed object that opens by this policy alone: no key, but the template of what `TPM2_Create` makes.
+    pub(super) fn sealed(policy: &[u8; 32]) -> Self {
+        Self::new(Kind::KeyedHash, SEALED_ATTRIBUTES, policy, &[&[NULL]], &[])
+    }
+
+    /// Where the key belongs.
+    pub(super) const fn hierarchy(&self) -> Hierarchy {
+        self.hierarchy
     }
 
     /// The `TPMT_PUBLIC`.
@@ -181,7 +209,7 @@ const P256_BYTES: usize = 256 / 8;
 /// The TPM's exponent 0 stands for this one.
 ///
 /// Source: TPM 2.0 Library part 2, section 12.2.3.5.
-pub(super) const RSA_EXPONENT: u32 = 65537;
+const RSA_EXPONENT: u32 = 65537;
 
 // TPM_ALG_ID. Source: TPM 2.0 Library part 2, table 9.
 const RSA: u16 = 0x0001;
@@ -213,9 +241,15 @@ const TRANSPORT_ATTRIBUTES: u32 = 0x0002_0472;
 /// fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, sign.
 const TLS_ATTRIBUTES: u32 = 0x0004_0472;
 
+/// fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted, decrypt.
+const STORAGE_ATTRIBUTES: u32 = 0x0003_0472;
+/// fixedTPM, fixedParent, adminWithPolicy, noDA; never userWithAuth: its empty password opens nothing.
+const SEALED_ATTRIBUTES: u32 = 0x0000_0492;
+
 const AK_UNIQUE: &[u8] = b"keyhalf ak 1";
 const TRANSPORT_UNIQUE: &[u8] = b"keyhalf transport 1";
 const TLS_UNIQUE: &[u8] = b"keyhalf tls 1";
+const STORAGE_UNIQUE: &[u8] = b"keyhalf storage 1";
 
 /// PolicyA: `PolicySecret(TPM_RH_ENDORSEMENT)`.
 ///

@@ -1,6 +1,7 @@
 //! The way to the TPM over tpm2-tss: the only folder that names `tss_esapi`.
 
 mod convert;
+mod outbound;
 
 use std::str::FromStr;
 use std::time::Instant;
@@ -14,7 +15,7 @@ use tss_esapi::handles::{
     SessionHandle, TpmHandle,
 };
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
-use tss_esapi::interface_types::resource_handles::{Hierarchy, NvAuth};
+use tss_esapi::interface_types::resource_handles::{self as resource, NvAuth};
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{
     self as tpm2, CapabilityData, Data, DigestValues, EncryptedSecret, HashScheme, IdObject,
@@ -23,12 +24,13 @@ use tss_esapi::structures::{
 };
 use tss_esapi::tcti_ldr::TctiNameConf;
 use tss_esapi::traits::UnMarshall;
+use tss_esapi::tss2_esys::TPMA_NV;
 use tss_esapi::utils::TpmsContext;
 use tss_esapi::{Context, Error as Code};
 
 use super::code::until_ready;
-use super::commands::{Commands, PublicArea};
-use super::error::{CREATE_PRIMARY, Cause, TpmError};
+use super::commands::{Commands, Hierarchy, NvPublic, PublicArea};
+use super::error::{CREATE_OWNER_PRIMARY, CREATE_PRIMARY, Cause, TpmError};
 use super::name::{Place, TctiName};
 use super::value::{opened, secret};
 use convert::{area, cause, hashing, marshalled, pcr_handle, selection, taken};
@@ -135,20 +137,21 @@ impl Commands for Tss {
         }
     }
 
-    fn create_primary(&mut self, template: &[u8]) -> Result<(ObjectHandle, PublicArea), TpmError> {
+    fn create_primary(
+        &mut self,
+        hierarchy: Hierarchy,
+        template: &[u8],
+    ) -> Result<(ObjectHandle, PublicArea), TpmError> {
+        let (name, hierarchy) = match hierarchy {
+            Hierarchy::Endorsement => (CREATE_PRIMARY, resource::Hierarchy::Endorsement),
+            Hierarchy::Owner => (CREATE_OWNER_PRIMARY, resource::Hierarchy::Owner),
+        };
         let template = Public::unmarshall(template).map_err(|_| TpmError::Malformed {
             what: "a key template",
         })?;
-        let made = self.ask(CREATE_PRIMARY, |tpm| {
+        let made = self.ask(name, |tpm| {
             tpm.execute_with_session(PASSWORD, |tpm| {
-                tpm.create_primary(
-                    Hierarchy::Endorsement,
-                    template.clone(),
-                    None,
-                    None,
-                    None,
-                    None,
-                )
+                tpm.create_primary(hierarchy, template.clone(), None, None, None, None)
             })
         })?;
         let handle = ObjectHandle::from(made.key_handle);
@@ -338,10 +341,16 @@ impl Commands for Tss {
         Ok(have)
     }
 
-    fn nv_size(&mut self, index: u32) -> Result<usize, TpmError> {
+    fn nv_public(&mut self, index: u32) -> Result<NvPublic, TpmError> {
         self.with_index(index, |tpm, index| {
             let (public, _) = tpm.ask(NV_READ_PUBLIC, |tpm| tpm.nv_read_public(index))?;
-            Ok(public.data_size())
+            let attributes = TPMA_NV::try_from(public.attributes());
+            Ok(NvPublic {
+                size: public.data_size(),
+                attributes: attributes.map_err(|_| TpmError::Malformed {
+                    what: "what an NV index is",
+                })?,
+            })
         })
     }
 

@@ -26,6 +26,20 @@ impl Swtpm {
         Self::start(TempDir::new().unwrap())
     }
 
+    /// A TPM that nobody has used, with these banks of PCRs.
+    pub(crate) fn with_banks(banks: &str) -> Self {
+        let state = TempDir::new().unwrap();
+        let out = program("swtpm_setup")
+            .args(["--tpm2", "--pcr-banks", banks, "--tpmstate"])
+            .arg(state.path())
+            .env("TMPDIR", state.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&out.stdout);
+        assert!(out.status.success(), "swtpm_setup: {text}");
+        Self::start(state)
+    }
+
     /// A TPM with an EK certificate, as its maker would ship it.
     pub(crate) fn with_ek_certificate() -> Self {
         let state = TempDir::new().unwrap();
@@ -95,10 +109,15 @@ impl Swtpm {
         format!("swtpm:host=127.0.0.1,port={}", self.port)
     }
 
+    /// Cuts the power.
+    pub(crate) fn stop(&mut self) {
+        let _ = self.process.kill();
+        self.process.wait().unwrap();
+    }
+
     /// Cuts the power and turns it on again: what was loaded is gone, the secrets stay.
     pub(crate) fn power_cycle(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        self.stop();
         (self.process, self.port) = launch_at(&self.state, self.port);
     }
 }

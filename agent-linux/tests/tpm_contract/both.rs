@@ -1,6 +1,7 @@
 //! Both ways to one TPM make the same node.
 
-use agent_core::tpm::{Opened, Tpm};
+use agent_core::secret::Secret;
+use agent_core::tpm::{MAX_KEPT_BYTES, Opened, OutboundTpm, Tpm};
 use agent_core::wire::quote::{Digest, HashAlg, SignAlg};
 use agent_core::wire::text::Uuid;
 use agent_linux::identity::UuidMode;
@@ -82,6 +83,30 @@ fn both_see_the_same_pcrs() {
     assert_eq!(
         tss.pcr_read(HashAlg::Sha256, all),
         raw.pcr_read(HashAlg::Sha256, all)
+    );
+}
+
+#[test]
+fn what_one_keeps_the_other_recalls() {
+    let swtpm = Swtpm::fresh();
+    let (mut tss, mut raw) = (open::<Tss>(&swtpm), open::<Raw>(&swtpm));
+    let (bank, pcrs, secret) = (HashAlg::Sha256, mask(1 << 15), Secret::copy_of(&[7; 32]));
+    let mut out = [0; MAX_KEPT_BYTES];
+    let len = tss.keep(bank, pcrs, &secret, &mut out).unwrap();
+    assert!(
+        raw.recall(bank, pcrs, &out[..len])
+            .unwrap()
+            .same_as(&[7; 32])
+    );
+    let len = raw.keep(bank, pcrs, &secret, &mut out).unwrap();
+    assert!(
+        tss.recall(bank, pcrs, &out[..len])
+            .unwrap()
+            .same_as(&[7; 32])
+    );
+    assert_eq!(
+        raw.create_counter(0x0180_0001),
+        tss.create_counter(0x0180_0001)
     );
 }
 

@@ -7,6 +7,8 @@ use tpm2_protocol::frame::{
 };
 use tpm2_protocol::{TpmResult, TpmUnmarshal, TpmWriter};
 
+use agent_core::tpm::MAX_PUBLIC_BYTES;
+
 use super::transport::HEADER_BYTES;
 use crate::tpm::{Cause, ResponseCode, TpmError};
 
@@ -134,6 +136,16 @@ impl<'a> Answer<'a> {
     /// [`TpmError::Malformed`].
     pub(super) fn first_sized<const N: usize>(&self) -> Result<(&'a Tpm2b<N>, &'a [u8]), TpmError> {
         self.well(Tpm2b::<N>::cast_prefix(self.parameters))
+    }
+
+    /// The contents of the TPM2B at the start of the rest of an answer that was read whole.
+    ///
+    /// # Errors
+    /// [`TpmError::Malformed`].
+    pub(super) fn contents_of(what: &'static str, rest: &'a [u8]) -> Result<&'a [u8], TpmError> {
+        Tpm2b::<MAX_PUBLIC_BYTES>::cast_prefix(rest)
+            .map(|(sized, _)| sized.data())
+            .map_err(|_| TpmError::Malformed { what })
     }
 
     fn well<T>(&self, result: TpmResult<T>) -> Result<T, TpmError> {

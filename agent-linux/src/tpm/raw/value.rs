@@ -59,6 +59,10 @@ pub(super) const fn endorsement() -> TpmHandle {
     TpmHandle::new(TpmRh::Endorsement.value())
 }
 
+pub(super) const fn owner() -> TpmHandle {
+    TpmHandle::new(TpmRh::Owner.value())
+}
+
 /// The empty password.
 ///
 /// Source: TPM 2.0 Library part 1, section 19.4.
