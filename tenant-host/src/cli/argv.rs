@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::UsageError;
+use super::{Command, UsageError};
 
 /// Short options of several letters and the long ones that they stand for.
 const SHORT: [(&str, &str); 5] = [
@@ -18,11 +18,7 @@ const IN_THE_POLICY: &str = "put the key into the runtime policy (its verificati
     --add-ima-signature-verification-key FILE` does) and give that with --runtime-policy";
 
 /// Options of Keylime's tenant that are answered with what to use instead.
-const INSTEAD: [(&str, &str); 8] = [
-    (
-        "--push-model",
-        "this version delivers to agents that listen: leave the option out, and start `keyhalf-agent serve`",
-    ),
+const INSTEAD: [(&str, &str); 7] = [
     ("--sign_verification_key", IN_THE_POLICY),
     ("--signature-verification-key", IN_THE_POLICY),
     ("--signature-verification-key-sig", IN_THE_POLICY),
@@ -32,7 +28,7 @@ const INSTEAD: [(&str, &str); 8] = [
     ("--signature-verification-key-url", IN_THE_POLICY),
 ];
 
-/// Writes Keylime's short options of several letters out, up to `--`.
+/// Writes Keylime's short options of several letters out, up to `--`. A command as the first word stands for itself after `-c`.
 pub(super) fn expand(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut options_end = false;
     let expand = |word: OsString| {
@@ -49,7 +45,12 @@ pub(super) fn expand(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString> 
             (None, _) => word,
         }
     };
-    argv.into_iter().map(expand).collect()
+    let mut argv: Vec<OsString> = argv.into_iter().map(expand).collect();
+    let first = argv.get(1).and_then(|word| word.to_str());
+    if first.is_some_and(|word| Command::names().any(|name| name == word)) {
+        argv.insert(1, "-c".into());
+    }
+    argv
 }
 
 /// Refuses what Keylime's tenant would understand and this one would have to ignore.
@@ -75,7 +76,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
-    use crate::cli::{Arguments, Command};
+    use crate::cli::Arguments;
 
     fn words(text: &str) -> Vec<OsString> {
         text.split(' ').map(OsString::from).collect()
@@ -95,9 +96,23 @@ mod tests {
                 "-v a --cvport 1 -r b --registrarport 2",
             ),
             ("with =", "-tp=9002", "--targetport=9002"),
-            ("flag", "-c delete -nvc", "-c delete --no-verifier-check"),
+            (
+                "flag",
+                "t -c delete -nvc",
+                "t -c delete --no-verifier-check",
+            ),
             ("id", "-vi default", "--cvid default"),
             ("after --", "-- -tp", "-- -tp"),
+            (
+                "command alone",
+                "keyhalf-tenant watch --once",
+                "keyhalf-tenant -c watch --once",
+            ),
+            (
+                "no command",
+                "keyhalf-tenant watching",
+                "keyhalf-tenant watching",
+            ),
             ("others", "-p x --tpm_policy {}", "-p x --tpm_policy {}"),
         ];
         for (name, given, wanted) in rows {
@@ -121,8 +136,7 @@ mod tests {
                 refused(key),
             ),
             ("with =", "--signature-verification-key=k", refused(key)),
-            ("flag", "--push-model", refused("--push-model")),
-            ("after --", "-- --push-model", Ok(())),
+            ("after --", "-- --signature-verification-key=k", Ok(())),
             ("policy", "-t a --runtime-policy p.json", Ok(())),
         ];
         for (name, given, wanted) in rows {
