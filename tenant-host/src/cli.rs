@@ -132,7 +132,7 @@ fn refuse_arguments(error: &clap::Error, output: &Output) -> ExitCode {
 
 fn execute(arguments: &Arguments, output: &Output) -> Result<Report, Failure> {
     verifier_host::memory::keep_private().map_err(Failure::Memory)?;
-    let command = Command::parse(&arguments.command)?;
+    let command = Command::parse(arguments.command_name())?;
     arguments
         .deprecated()
         .iter()

@@ -1,5 +1,7 @@
 //! Why a command failed, and with which exit code: the one place where errors of all kinds meet.
 
+use std::time::Duration;
+
 use verifier_host::evidence::public::PublicError;
 use verifier_host::link::LinkError;
 use verifier_host::pki::PkiError;
@@ -241,12 +243,12 @@ pub enum Failure {
     #[error(transparent)]
     State(#[from] StateError),
     /// The node hasn't registered.
-    #[error(
-        "{uuid} hasn't registered yet, so there is no EK to seal to: --wait waits until it has, --queue notes the request for `keyhalf-tenant watch`; both want --ek-cert or --ek-hash, unless the EK is known"
-    )]
+    #[error("{uuid} {}", not_registered(*waited))]
     NotRegistered {
         /// The node.
         uuid: String,
+        /// How long was waited.
+        waited: Option<Duration>,
     },
     /// The node is at the verifier already.
     #[error(
@@ -302,6 +304,18 @@ pub enum Failure {
     /// Standard output can't be written.
     #[error("can't write to standard output: {0}")]
     Output(std::io::Error),
+}
+
+fn not_registered(waited: Option<Duration>) -> String {
+    match waited {
+        Some(waited) => format!(
+            "hasn't registered within {} s, so there is no EK to seal to: is its agent running, with this registrar?",
+            waited.as_secs()
+        ),
+        None => "hasn't registered yet, so there is no EK to seal to: --wait waits until it has, --queue notes the request for \
+            `keyhalf-tenant watch`; both want --ek-cert or --ek-hash, unless the EK is known"
+            .to_owned(),
+    }
 }
 
 fn taken_back(uuid: &str, result: &Result<(), String>) -> String {
@@ -363,7 +377,7 @@ impl Failure {
             Self::Known(KnownError::Io { .. } | KnownError::Line { .. })
             | Self::Trust(TrustError::Store { .. }) => Exit::Local,
             Self::Rotate(RotateError::Nothing)
-            | Self::NotRegistered { .. }
+            | Self::NotRegistered { waited: None, .. }
             | Self::ExistsForPush { .. } => Exit::Conflict,
             Self::Pin(_)
             | Self::Rotate(_)
@@ -379,7 +393,11 @@ impl Failure {
             | Self::PolicyExists { .. }
             | Self::PolicyInUse { .. }
             | Self::EnrolConflict { .. } => Exit::Conflict,
-            Self::NotGone { .. } | Self::DepositTimeout(_) => Exit::Timeout,
+            Self::NotGone { .. }
+            | Self::DepositTimeout(_)
+            | Self::NotRegistered {
+                waited: Some(_), ..
+            } => Exit::Timeout,
             Self::AfterRemoval { source } | Self::TakenBack { source, .. } => source.exit(),
             Self::Stopped
             | Self::Interrupted

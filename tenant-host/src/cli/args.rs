@@ -28,7 +28,7 @@ Examples:
       Deliver to a node whose IMA log fits that runtime policy and whose boot log fits that measured-boot policy.
 
   The push model: the payload is sealed to the node's TPM and lies at the verifier; the node calls, proves what it booted, and
-  gets it in each boot, with this tenant asleep. Tell which TPM it is (the hash that `keyhalf-agent doctor` prints):
+  gets it in each boot, with this tenant asleep. Say which TPM it is, by the SHA-256 of its EK (public key in PEM) or by --ek-cert:
   keyhalf-tenant -c add -u NODE --push-model --ek-hash 5c19... --cert myca --include payload --tpm_policy '{\"7\": [\"65ca...\"]}'
       Deposit for a node that has registered; it may be off now. The node's configuration pins the signer,
       myca/PayloadSigner-cert.crt. Add --wait or --queue for a node that hasn't registered yet.
@@ -62,6 +62,10 @@ pub struct Arguments {
         help_heading = "What"
     )]
     pub command: String,
+
+    /// The command, without -c.
+    #[arg(value_name = "COMMAND", conflicts_with = "command", hide = true)]
+    pub word: Option<String>,
 
     /// The node's address. Alone, it also finds the node's identifier: the registrar must know exactly one node there.
     #[arg(short = 't', long, value_name = "HOST", help_heading = "Which node")]
@@ -248,6 +252,12 @@ pub enum PayloadSource {
 }
 
 impl Arguments {
+    /// The command's name.
+    #[must_use]
+    pub fn command_name(&self) -> &str {
+        self.word.as_deref().unwrap_or(&self.command)
+    }
+
     /// The node's identifier, if it was given.
     ///
     /// # Errors
@@ -373,6 +383,28 @@ mod tests {
         assert_eq!(arguments.registrar_ip.as_deref(), Some("r"));
         assert_eq!(arguments.node().unwrap().unwrap().as_str(), "node");
         assert!(arguments.verify && arguments.no_verifier_check);
+    }
+
+    #[test]
+    fn a_command_stands_alone_or_after_its_option() {
+        for text in ["watch --once", "--once watch", "-c watch --once"] {
+            let arguments = parse(text);
+            assert_eq!(
+                (arguments.command_name(), arguments.push.once),
+                ("watch", true),
+                "{text}"
+            );
+        }
+        assert_eq!(parse("-t h").command_name(), "add");
+        let both = ["keyhalf-tenant", "-c", "add", "watch"];
+        assert!(Arguments::try_parse_from(both).is_err());
+        let wait = |text: &str| parse(text).push.wait;
+        assert_eq!(wait("--wait 30 -u node"), Some(Some(30)));
+        assert_eq!(
+            (wait("--wait -u node"), wait("-u node")),
+            (Some(None), None)
+        );
+        assert_eq!(parse("--cap-value 00,01").push.cap_value, ["00", "01"]);
     }
 
     #[test]

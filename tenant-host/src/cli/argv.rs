@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::{Command, UsageError};
+use super::UsageError;
 
 /// Short options of several letters and the long ones that they stand for.
 const SHORT: [(&str, &str); 5] = [
@@ -28,7 +28,7 @@ const INSTEAD: [(&str, &str); 7] = [
     ("--signature-verification-key-url", IN_THE_POLICY),
 ];
 
-/// Writes Keylime's short options of several letters out, up to `--`. A command as the first word stands for itself after `-c`.
+/// Writes Keylime's short options of several letters out, up to `--`.
 pub(super) fn expand(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut options_end = false;
     let expand = |word: OsString| {
@@ -45,12 +45,7 @@ pub(super) fn expand(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString> 
             (None, _) => word,
         }
     };
-    let mut argv: Vec<OsString> = argv.into_iter().map(expand).collect();
-    let first = argv.get(1).and_then(|word| word.to_str());
-    if first.is_some_and(|word| Command::names().any(|name| name == word)) {
-        argv.insert(1, "-c".into());
-    }
-    argv
+    argv.into_iter().map(expand).collect()
 }
 
 /// Refuses what Keylime's tenant would understand and this one would have to ignore.
@@ -76,7 +71,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
-    use crate::cli::Arguments;
+    use crate::cli::{Arguments, Command};
 
     fn words(text: &str) -> Vec<OsString> {
         text.split(' ').map(OsString::from).collect()
@@ -103,16 +98,6 @@ mod tests {
             ),
             ("id", "-vi default", "--cvid default"),
             ("after --", "-- -tp", "-- -tp"),
-            (
-                "command alone",
-                "keyhalf-tenant watch --once",
-                "keyhalf-tenant -c watch --once",
-            ),
-            (
-                "no command",
-                "keyhalf-tenant watching",
-                "keyhalf-tenant watching",
-            ),
             ("others", "-p x --tpm_policy {}", "-p x --tpm_policy {}"),
         ];
         for (name, given, wanted) in rows {

@@ -23,6 +23,7 @@ use crate::seal::SealError;
 use crate::trust::known::{self, is_hash};
 use crate::trust::pin::Told;
 
+mod keys;
 mod load;
 mod queue;
 pub(super) mod status;
@@ -234,7 +235,10 @@ async fn run(context: &mut Context<'_>, job: Job) -> Result<Report, Failure> {
 fn failure(course: &Course, job: &Job, known: Option<Failure>) -> Failure {
     let uuid = job.uuid.to_string();
     let source = match course.verdict() {
-        Some(Verdict::NotRegistered) => Failure::NotRegistered { uuid },
+        Some(Verdict::NotRegistered) => Failure::NotRegistered {
+            uuid,
+            waited: job.wait,
+        },
         Some(Verdict::Exists) => Failure::ExistsForPush { uuid },
         Some(Verdict::Missing) => Failure::Unknown {
             who: "the verifier",

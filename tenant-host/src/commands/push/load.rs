@@ -52,6 +52,10 @@ pub(super) struct Load {
 /// Makes a deposit. What is to be included is looked at first: a missing directory makes no CA and no certificate.
 pub(super) fn prepare(recipe: Recipe, settings: &Arc<Settings>) -> Result<Load, Failure> {
     let included = included(&recipe.source)?;
+    if recipe.last.is_some() && !recipe.ca.join("cacert.crt").exists() {
+        // No CA is made for a rotation: a new one's signer would be another than the node pins.
+        return Err(RotateError::Foreign.into());
+    }
     let (passphrase, time) = (settings.ca_passphrase.as_ref(), OffsetDateTime::now_utc());
     let now = super::now();
     let ca = CaDirectory::open_or_create(&recipe.ca, passphrase, time)?;

@@ -120,6 +120,7 @@ impl Request {
     fn arguments(&self, uuid: &Uuid, watch: &Arguments) -> Arguments {
         Arguments {
             command: if self.replace { "update" } else { "add" }.to_owned(),
+            word: None,
             uuid: Some(uuid.to_string()),
             cert: self.cert.clone(),
             include: self.include.clone(),

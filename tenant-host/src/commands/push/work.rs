@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
-use time::OffsetDateTime;
 use verifier_host::envelope::CURRENT_VERSION;
-use verifier_host::evidence::public::{AkPublic, EkPublic};
 use verifier_host::link::Sent;
 
+use super::keys::Found;
 use super::load::{self, Load, Recipe};
 use super::{Job, Mode, aside, deposit_json, failure, must_exist, terms_in_words};
-use crate::client::{ClientError, Enrolled, Enrolment, PayloadAnswer, RegistrarRecord};
+use crate::client::{ClientError, Enrolled, Enrolment, PayloadAnswer};
 use crate::commands::deliver::Stop;
 use crate::commands::{Context, manage};
 use crate::deposit::course::{Course, Event, Step, Verdict};
@@ -22,25 +21,15 @@ use crate::deposit::record::Record;
 use crate::deposit::view::SignedManifest;
 use crate::error::{Failure, RotateError};
 use crate::report::{Progress, Report};
+use crate::trust::Vouched;
 use crate::trust::known::{self, Known};
-use crate::trust::pin::{PinError, Pinned, pin};
-use crate::trust::{self, Demands as EkDemands, TrustError, Vouched};
+use crate::trust::pin::{PinError, Pinned};
 
 /// How often an upload's progress is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// The port of an agent that registered without one; nobody will call it.
 const AGENT_PORT: u16 = 9002;
-
-/// A node with keys that hold.
-struct Found {
-    record: RegistrarRecord,
-    ek: EkPublic,
-    ak: AkPublic,
-    ek_hash: String,
-    pinned: Option<Pinned>,
-    known: Known,
-}
 
 /// What has been found and made so far.
 pub(super) struct Work<'w, 'a> {
@@ -109,52 +98,8 @@ impl<'w, 'a> Work<'w, 'a> {
             }
             return Ok(Event::NotRegistered);
         };
-        self.found = Some(self.check_keys(record)?);
+        self.found = Some(Found::check(self.job, self.context.settings, record)?);
         Ok(Event::Registered)
-    }
-
-    /// Checks the keys of a record. Without a payload nothing is sealed to the EK, so a vendor's certificate is enough.
-    fn check_keys(&self, record: RegistrarRecord) -> Result<Found, Failure> {
-        let (job, settings) = (self.job, self.context.settings);
-        let bad_key = |source| Failure::Key {
-            uuid: job.uuid.to_string(),
-            source,
-        };
-        let ak = AkPublic::from_base64(&record.aik_tpm).map_err(bad_key)?;
-        let ek = EkPublic::from_base64(&record.ek_tpm).map_err(bad_key)?;
-        let ek_hash = trust::ek_hash(&ek)?;
-        let known = known::check(&settings.known_eks, &job.uuid, &ek_hash)?;
-        let vouched = || self.vouched(&record, &ek);
-        let pinned = match pin(job.uuid.as_str(), &ek, &job.told, known, vouched) {
-            Ok(pinned) => Some(pinned),
-            Err(PinError::Unknown { .. }) if !job.has_payload() => {
-                self.vouched(&record, &ek)?;
-                None
-            }
-            Err(error) => return Err(error.into()),
-        };
-        Ok(Found {
-            record,
-            ek,
-            ak,
-            ek_hash,
-            pinned,
-            known,
-        })
-    }
-
-    fn vouched(&self, record: &RegistrarRecord, ek: &EkPublic) -> Result<Vouched, TrustError> {
-        let settings = self.context.settings;
-        let certificate = record
-            .ek_certificate()
-            .map_err(|_| TrustError::NotACertificate)?;
-        let demands = EkDemands {
-            certificate: settings.require_ek_cert,
-            hash: self.job.told.hash.clone(),
-        };
-        let now = trust::unix_time(OffsetDateTime::now_utc());
-        let store = &settings.tpm_cert_store;
-        trust::judge(ek, certificate.as_deref(), store, &demands, now)
     }
 
     async fn ask_verifier(&mut self) -> Result<Event, Failure> {
