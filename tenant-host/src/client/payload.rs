@@ -22,6 +22,8 @@ pub enum PayloadAnswer {
     Nothing,
     /// It has no such node.
     UnknownNode,
+    /// It has payloads, but none for this node: it polls it.
+    OtherModel,
 }
 
 /// Why sealed bytes didn't go.
@@ -51,6 +53,7 @@ impl Verifier {
         match error_of(&answer.body) {
             Some((code, _)) if code == "no-payload" => Ok(PayloadAnswer::Nothing),
             Some((code, _)) if code == "unknown-agent" => Ok(PayloadAnswer::UnknownNode),
+            Some(_) if matches!(answer.status, 404 | 409 | 422) => Ok(PayloadAnswer::OtherModel),
             _ => Err(self.caller().refused_payload("show a payload", &answer)),
         }
     }

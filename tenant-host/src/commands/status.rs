@@ -63,7 +63,7 @@ async fn payload(
     let view = match context.verifier.payload(uuid).await {
         Ok(PayloadAnswer::View(view, _)) => view,
         Ok(PayloadAnswer::Nothing | PayloadAnswer::UnknownNode) => Box::default(),
-        Err(ClientError::NoPayloads { .. }) => return Ok(None),
+        Ok(PayloadAnswer::OtherModel) | Err(ClientError::NoPayloads { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     Ok(Some(PayloadStatus::of(uuid, &view, last.as_ref(), record)))

@@ -276,7 +276,9 @@ impl<'w, 'a> Work<'w, 'a> {
             PayloadAnswer::View(view, _) => view
                 .deposit
                 .is_some_and(|deposit| deposit.payload_id == ours),
-            PayloadAnswer::Nothing | PayloadAnswer::UnknownNode => false,
+            PayloadAnswer::Nothing | PayloadAnswer::UnknownNode | PayloadAnswer::OtherModel => {
+                false
+            }
         };
         Ok(Event::Found(found))
     }
