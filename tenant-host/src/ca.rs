@@ -19,9 +19,11 @@ mod crl;
 mod fault;
 mod issue;
 mod keyfile;
+mod signer;
 
 pub use fault::CaError;
 pub use keyfile::Passphrase;
+pub use signer::{PayloadSigner, is_signed_by};
 
 /// Names of the files in a CA directory; Keylime's where Keylime has them.
 pub(crate) mod names {
@@ -41,6 +43,10 @@ pub(crate) mod names {
     pub(crate) const NOTIFIER_CERT: &str = "RevocationNotifier-cert.crt";
     /// That key.
     pub(crate) const NOTIFIER_PRIVATE: &str = "RevocationNotifier-private.pem";
+    /// The certificate of the key that manifests are signed with; not there from the start.
+    pub(crate) const SIGNER_CERT: &str = "PayloadSigner-cert.crt";
+    /// That key.
+    pub(crate) const SIGNER_PRIVATE: &str = "PayloadSigner-private.pem";
     /// Where Keylime keeps the keys of its own CA directories.
     pub(crate) const KEYLIME_KEYS: &str = "private.yml";
     /// All that a CA directory has from the start, the certificate last: it is what makes the directory one.
@@ -178,7 +184,7 @@ impl CaDirectory {
         passphrase: Option<&Passphrase>,
         now: OffsetDateTime,
     ) -> Result<NodeIdentity, CaError> {
-        let own = ["ca", "RevocationNotifier"];
+        let own = ["ca", "RevocationNotifier", "PayloadSigner"];
         if own
             .iter()
             .any(|name| name.eq_ignore_ascii_case(uuid.as_str()))

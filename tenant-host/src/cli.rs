@@ -10,12 +10,14 @@ mod args;
 mod argv;
 mod command;
 mod policies;
+mod push;
 mod settings;
 mod sources;
 
 pub use args::{Arguments, PayloadSource};
 pub use command::{Command, PolicyAction};
 pub use policies::PolicyArguments;
+pub use push::PushArguments;
 pub use settings::{Settings, SettingsError};
 
 use crate::commands;
@@ -72,6 +74,25 @@ pub enum UsageError {
         "--runtime-policy-checksum wants 64 hexadecimal digits: the SHA-256 of the policy's bytes"
     )]
     BadChecksum,
+    /// A span of time isn't one.
+    #[error("{option} {text:?}: a number with s, m, h, d or w, such as 12h, up to ten years")]
+    BadSpan {
+        /// The option.
+        option: &'static str,
+        /// What was given.
+        text: String,
+    },
+    /// The terms of a deposit.
+    #[error(transparent)]
+    Terms(#[from] crate::deposit::terms::TermsError),
+    /// An option that a command or model doesn't take.
+    #[error("{option} isn't taken here: {instead}")]
+    NotHere {
+        /// The option.
+        option: &'static str,
+        /// What to use instead.
+        instead: &'static str,
+    },
     /// The name of a policy isn't one.
     #[error(transparent)]
     BadName(#[from] NameError),
@@ -111,7 +132,7 @@ fn refuse_arguments(error: &clap::Error, output: &Output) -> ExitCode {
 
 fn execute(arguments: &Arguments, output: &Output) -> Result<Report, Failure> {
     verifier_host::memory::keep_private().map_err(Failure::Memory)?;
-    let command = Command::parse(&arguments.command)?;
+    let command = Command::parse(arguments.command_name())?;
     arguments
         .deprecated()
         .iter()

@@ -15,11 +15,13 @@ use verifier_host::link::{Answer, Endpoint, Limits, Link, LinkError, Method};
 use crate::error::is_timeout;
 
 mod agent;
+mod payload;
 mod records;
 mod registrar;
 mod verifier;
 
 pub use agent::{Agent, AgentInfo, IdentityQuote};
+pub use payload::{PayloadAnswer, UploadError};
 #[cfg(test)]
 pub(crate) use records::tests::enrolment;
 pub use records::{Enrolment, NotACertificate, RegistrarRecord};
@@ -106,6 +108,32 @@ pub enum ClientError {
         /// Its reason.
         reason: String,
     },
+    /// The verifier answered no about a payload, by one of its codes.
+    #[error(
+        "the verifier at {endpoint} refuses to {action}: {}{}",
+        payload::in_words(code, detail),
+        payload::next_step(code)
+    )]
+    Payload {
+        /// Where it is.
+        endpoint: Endpoint,
+        /// What it was asked to do.
+        action: &'static str,
+        /// HTTP status.
+        status: u16,
+        /// Its code.
+        code: String,
+        /// Its reason.
+        detail: String,
+    },
+    /// The verifier has no such routes: it is Keylime's.
+    #[error(
+        "this verifier ({endpoint}) has no payloads over the agent-driven API; use keyhalf-verifier, or the pull model (without --push-model)"
+    )]
+    NoPayloads {
+        /// Where it is.
+        endpoint: Endpoint,
+    },
     /// The agent speaks none of the versions that are spoken here.
     #[error(
         "the agent at {endpoint} speaks none of the API versions 2.1 to 2.6; it says {versions}"
@@ -150,8 +178,10 @@ impl ClientError {
                     | LinkError::Timeout { .. }
                     | LinkError::Broken { .. }
             ),
-            Self::Refused { status, .. } => matches!(*status, 408 | 429 | 500..=599),
-            Self::NoCommonVersion { .. } => false,
+            Self::Refused { status, .. } | Self::Payload { status, .. } => {
+                matches!(*status, 408 | 429 | 500..=599)
+            }
+            Self::NoCommonVersion { .. } | Self::NoPayloads { .. } => false,
         }
     }
 }

@@ -22,6 +22,7 @@ mod manage;
 mod payload;
 mod policies;
 mod policy;
+mod push;
 mod status;
 
 /// How long it may take to connect.
@@ -52,7 +53,14 @@ pub async fn run(
     output: &Output,
 ) -> Result<Report, Failure> {
     let mut context = Context::new(arguments, settings, output)?;
+    refuse_lonely(command, arguments)?;
+    let push_model = arguments.push.push_model;
     match command {
+        Command::Add if push_model => push::add(&mut context, false).await,
+        Command::Update if push_model => push::add(&mut context, true).await,
+        Command::Rotate => push::rotate(&mut context).await,
+        Command::Confirm => push::confirm(&mut context).await,
+        Command::Watch => push::watch(&mut context).await,
         Command::Add => add::add(&mut context, false).await,
         Command::Update => add::add(&mut context, true).await,
         Command::Delete => manage::delete(&mut context).await,
@@ -65,6 +73,15 @@ pub async fn run(
         Command::RegistrarList => status::registrar_list(&mut context).await,
         Command::BulkInfo => status::bulk(&mut context).await,
         Command::Policy(action, kind) => policies::run(&mut context, action, kind).await,
+    }
+}
+
+/// Options of the push model mean nothing to the other one: with them left aside something else would happen than was meant.
+fn refuse_lonely(command: Command, arguments: &Arguments) -> Result<(), UsageError> {
+    let pull = matches!(command, Command::Add | Command::Update) && !arguments.push.push_model;
+    match arguments.push.lonely().filter(|_| pull) {
+        Some(option) => Err(UsageError::Needs(option, "--push-model")),
+        None => Ok(()),
     }
 }
 

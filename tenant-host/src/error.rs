@@ -1,5 +1,7 @@
 //! Why a command failed, and with which exit code: the one place where errors of all kinds meet.
 
+use std::time::Duration;
+
 use verifier_host::evidence::public::PublicError;
 use verifier_host::link::LinkError;
 use verifier_host::pki::PkiError;
@@ -8,11 +10,15 @@ use verifier_host::transport::TransportError;
 
 use crate::ca::CaError;
 use crate::cli::{SettingsError, UsageError};
-use crate::client::ClientError;
+use crate::client::{ClientError, UploadError};
+use crate::deposit::made::MakeError;
+use crate::deposit::record::StateError;
+use crate::deposit::terms::TermsError;
 use crate::policy::{FetchError, PolicyFileError, PolicyKind};
 use crate::seal::SealError;
 use crate::trust::TrustError;
 use crate::trust::known::KnownError;
+use crate::trust::pin::PinError;
 
 /// How the program ends. The numbers are part of its interface: scripts tell failures apart by them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +46,30 @@ pub enum Exit {
     Timeout = 9,
     /// There is no such node or policy, it is there already, or several match.
     Conflict = 10,
+}
+
+/// Why a payload isn't sealed anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RotateError {
+    /// There is nothing whose terms could be kept.
+    #[error(
+        "the verifier has no deposit of this node whose manifest is signed: `-c update --push-model` deposits one"
+    )]
+    Nothing,
+    /// Another signer signed it.
+    #[error(
+        "the last deposit is by another signer than this CA's, and the node takes the one that it pins: --cert (or --signer) names the CA of the last one; `-c update --push-model` begins anew"
+    )]
+    Foreign,
+    /// It is for another node.
+    #[error("the verifier shows a deposit of another node: look at the verifier")]
+    AnotherNode,
+    /// The node has other keys.
+    #[error(
+        "the node registered with another EK or AK than the last deposit was sealed for: if that is right, `-c update --push-model` begins anew"
+    )]
+    OtherKeys,
 }
 
 /// Why a command failed.
@@ -200,6 +230,65 @@ pub enum Failure {
         /// What failed.
         source: Box<Failure>,
     },
+    /// The endorsement key isn't known as the node's.
+    #[error("{0}. Nothing was sealed or sent")]
+    Pin(#[from] PinError),
+    /// A deposit can't be made.
+    #[error(transparent)]
+    Make(#[from] MakeError),
+    /// A payload isn't sealed anew.
+    #[error("{0}. Nothing was sealed or sent")]
+    Rotate(#[from] RotateError),
+    /// A file of the tenant's state.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The node hasn't registered.
+    #[error("{uuid} {}", not_registered(*waited))]
+    NotRegistered {
+        /// The node.
+        uuid: String,
+        /// How long was waited.
+        waited: Option<Duration>,
+    },
+    /// The node is at the verifier already.
+    #[error(
+        "{uuid} is at the verifier already: `-c rotate` seals its payload anew, `-c update --push-model` replaces all that it has, `-c delete` ends it"
+    )]
+    ExistsForPush {
+        /// The node.
+        uuid: String,
+    },
+    /// Any boot of the machine would pass.
+    #[error(
+        "the policy names no PCR of the boot (0 to 9, 11 to 14) and no log, so any system booted on that machine would get the payload: name one in --tpm_policy, or give --runtime-policy or --mb-policy; --allow-weak-policy insists. Nothing was sent"
+    )]
+    WeakPolicy,
+    /// A deposit that took too long.
+    #[error("the verifier doesn't have the payload: it took longer than --timeout. Last seen: {0}")]
+    DepositTimeout(String),
+    /// The operator stopped it.
+    #[error("stopped")]
+    Stopped,
+    /// What was made at the verifier went again, or didn't.
+    #[error("{source}. {}", taken_back(uuid, result))]
+    TakenBack {
+        /// What failed.
+        source: Box<Failure>,
+        /// The node.
+        uuid: String,
+        /// Why the record is still there, if it is.
+        result: Result<(), String>,
+    },
+    /// A request of another version, or a damaged one.
+    #[error(
+        "the request for {uuid} (format {format}) can't be read by this program: queue it again"
+    )]
+    RequestFormat {
+        /// The node.
+        uuid: String,
+        /// Its format.
+        format: u32,
+    },
     /// The thread that seals ended early.
     #[error("sealing the payload was interrupted")]
     Interrupted,
@@ -217,6 +306,42 @@ pub enum Failure {
     Output(std::io::Error),
 }
 
+fn not_registered(waited: Option<Duration>) -> String {
+    match waited {
+        Some(waited) => format!(
+            "hasn't registered within {} s, so there is no EK to seal to: is its agent running, with this registrar?",
+            waited.as_secs()
+        ),
+        None => "hasn't registered yet, so there is no EK to seal to: --wait waits until it has, --queue notes the request for \
+            `keyhalf-tenant watch`; both want --ek-cert or --ek-hash, unless the EK is known"
+            .to_owned(),
+    }
+}
+
+fn taken_back(uuid: &str, result: &Result<(), String>) -> String {
+    match result {
+        Ok(()) => "The verifier's record was taken back: the next add starts anew".to_owned(),
+        Err(reason) => format!(
+            "The verifier's record could not be taken back ({reason}): `-c delete -u {uuid}` does it"
+        ),
+    }
+}
+
+impl From<TermsError> for Failure {
+    fn from(error: TermsError) -> Self {
+        Self::Usage(error.into())
+    }
+}
+
+impl From<UploadError> for Failure {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::Client(error) => error.into(),
+            UploadError::Seal(error) => error.into(),
+        }
+    }
+}
+
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         // Answers of peers make it large, and it is rare.
@@ -229,8 +354,13 @@ impl Failure {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) | Self::Policy(_) => Exit::Usage,
-            Self::Settings(_)
+            Self::Usage(_) | Self::Policy(_) | Self::WeakPolicy => Exit::Usage,
+            Self::Pin(PinError::File { .. } | PinError::NotACertificate { .. })
+            | Self::Pin(PinError::Trust(TrustError::Store { .. }))
+            | Self::Make(_)
+            | Self::State(_)
+            | Self::RequestFormat { .. }
+            | Self::Settings(_)
             | Self::Tls(_)
             | Self::Ca(_)
             | Self::Seal(_)
@@ -246,7 +376,12 @@ impl Failure {
             Self::PolicyFile(_) => Exit::Local,
             Self::Known(KnownError::Io { .. } | KnownError::Line { .. })
             | Self::Trust(TrustError::Store { .. }) => Exit::Local,
-            Self::Trust(_)
+            Self::Rotate(RotateError::Nothing)
+            | Self::NotRegistered { waited: None, .. }
+            | Self::ExistsForPush { .. } => Exit::Conflict,
+            Self::Pin(_)
+            | Self::Rotate(_)
+            | Self::Trust(_)
             | Self::Known(_)
             | Self::Key { .. }
             | Self::Identity { .. }
@@ -258,9 +393,14 @@ impl Failure {
             | Self::PolicyExists { .. }
             | Self::PolicyInUse { .. }
             | Self::EnrolConflict { .. } => Exit::Conflict,
-            Self::NotGone { .. } => Exit::Timeout,
-            Self::AfterRemoval { source } => source.exit(),
-            Self::Interrupted
+            Self::NotGone { .. }
+            | Self::DepositTimeout(_)
+            | Self::NotRegistered {
+                waited: Some(_), ..
+            } => Exit::Timeout,
+            Self::AfterRemoval { source } | Self::TakenBack { source, .. } => source.exit(),
+            Self::Stopped
+            | Self::Interrupted
             | Self::Random
             | Self::Output(_)
             | Self::Signals(_)

@@ -8,6 +8,7 @@
 //! | [`trust`] | endorsement keys: trust store and known keys |
 //! | [`policy`] | runtime and measured-boot policies, checked before they are sent |
 //! | [`client`] | what registrar, verifier and agent are asked, and what they answer |
+//! | [`deposit`] | payloads that lie at the verifier: sealing, terms, receipts; sans-IO |
 //! | [`delivery`] | which half, what next; sans-IO |
 //! | [`commands`] | the commands, each from its question to its report |
 //! | [`report`] | what is printed, for people and as JSON |
@@ -18,10 +19,11 @@ pub mod cli;
 pub mod client;
 pub mod commands;
 pub mod delivery;
+pub mod deposit;
 mod error;
 pub mod policy;
 pub mod report;
 pub mod seal;
 pub mod trust;
 
-pub use error::{Exit, Failure};
+pub use error::{Exit, Failure, RotateError};

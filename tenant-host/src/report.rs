@@ -127,6 +127,21 @@ impl Progress {
     }
 }
 
+impl Progress {
+    /// Shows how far a transfer is.
+    pub fn show_bytes(&mut self, text: &str, done: u64, all: u64, waited: Duration) {
+        const MIB: u64 = 1 << 20;
+        if all >= MIB {
+            self.show(
+                &format!("{text}: {} of {} MiB", done / MIB, all.div_ceil(MIB)),
+                waited,
+            );
+        } else {
+            self.show(text, waited);
+        }
+    }
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {

@@ -19,8 +19,8 @@ use zeroize::Zeroizing;
 mod include;
 mod package;
 
-pub use include::{Entry, EntryKind, read_tree};
-pub use package::package;
+pub use include::{Entry, EntryKind, Unread, list_file, list_tree, read_tree};
+pub use package::{package, package_into};
 
 /// Bytes of a new key and of its halves.
 const KEY_BYTES: usize = 32;
@@ -48,6 +48,26 @@ pub enum SealError {
     NotADirectory {
         /// What it names.
         path: PathBuf,
+    },
+    /// `-f` names something else than a file.
+    #[error("-f {}: not a file", path.display())]
+    NotAFile {
+        /// What it names.
+        path: PathBuf,
+    },
+    /// A private file for the work can't be made or used.
+    #[error("can't {action} a temporary file: {source}. TMPDIR names another place")]
+    Temporary {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The reason.
+        source: io::Error,
+    },
+    /// More bytes than a payload can have.
+    #[error("the payload has {have} bytes packed, more than can be sealed")]
+    Unsealable {
+        /// Its size.
+        have: u64,
     },
     /// The tree holds what a package can't carry.
     #[error("--include: {} is {kind}; only files and directories can be delivered. Remove it, or replace it by what it stands for", path.display())]
@@ -296,7 +316,7 @@ fn read_open(
     }
 }
 
-fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, SealError> {
+pub(crate) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, SealError> {
     let mut bytes = Zeroizing::new([0; N]);
     SysRng
         .try_fill_bytes(bytes.as_mut_slice())

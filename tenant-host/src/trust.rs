@@ -15,6 +15,7 @@ use verifier_host::evidence::public::EkPublic;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 pub mod known;
+pub mod pin;
 
 /// `tcg-kp-EKCertificate`, 2.23.133.8.1: what a certificate must be for to be an endorsement key's.
 ///

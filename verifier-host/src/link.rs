@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
@@ -28,10 +28,13 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use body::Outgoing;
 use error::{broken, handshake};
 
+mod body;
 mod error;
 
+pub use body::Sent;
 pub use error::LinkError;
 pub use hyper::Method;
 
@@ -128,7 +131,7 @@ pub struct Link {
 
 /// An open connection. Its task ends with it.
 struct Connection {
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<Outgoing>,
     driver: JoinHandle<()>,
 }
 
@@ -218,6 +221,49 @@ impl Link {
         result
     }
 
+    /// Sends a request whose body is read while it goes, and waits for the answer. It has a connection of its own, so that it
+    /// never meets one that the peer has closed; `sent` tells how far it is.
+    ///
+    /// The limit of an answer holds from one sign of progress to the next. The reader must give exactly `length` bytes.
+    ///
+    /// # Errors
+    /// [`LinkError`]; after any of them the next request opens a new connection.
+    pub async fn upload(
+        &mut self,
+        method: Method,
+        path: &str,
+        reader: impl io::Read + Send + 'static,
+        length: u64,
+        sent: &Sent,
+    ) -> Result<Answer, LinkError> {
+        self.connection = None;
+        let limit = self.limits.answer;
+        let body = Outgoing::read(Box::new(reader), length, sent.clone());
+        let request = self.request_for(&method, path, Some(OCTETS), body)?;
+        let exchange = async {
+            let peer = self.peer.clone();
+            let connection = self.ready().await?;
+            let response = connection.sender.send_request(request).await;
+            self.read(response.map_err(|source| broken(peer, source))?)
+                .await
+        };
+        let result = tokio::select! {
+            result = exchange => Some(result),
+            () = stalled(sent, limit) => None,
+        };
+        let result = result.unwrap_or_else(|| {
+            Err(LinkError::Timeout {
+                peer: self.peer.clone(),
+                what: "answer",
+                limit,
+            })
+        });
+        if result.is_err() {
+            self.connection = None;
+        }
+        result
+    }
+
     async fn exchange(
         &mut self,
         method: &Method,
@@ -247,22 +293,31 @@ impl Link {
         method: &Method,
         path: &str,
         body: Option<Bytes>,
-    ) -> Result<Request<Full<Bytes>>, LinkError> {
+    ) -> Result<Request<Outgoing>, LinkError> {
+        let kind = body.is_some().then_some(JSON);
+        self.request_for(method, path, kind, Outgoing::Whole(body))
+    }
+
+    fn request_for(
+        &self,
+        method: &Method,
+        path: &str,
+        kind: Option<&'static str>,
+        body: Outgoing,
+    ) -> Result<Request<Outgoing>, LinkError> {
         let mut request = Request::builder()
             .method(method.clone())
             .uri(path)
             .header(HOST, self.peer.to_string())
-            .header(ACCEPT, "application/json");
-        if body.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
+            .header(ACCEPT, JSON);
+        if let Some(kind) = kind {
+            request = request.header(CONTENT_TYPE, kind);
         }
-        request
-            .body(Full::new(body.unwrap_or_default()))
-            .map_err(|source| LinkError::Request {
-                peer: self.peer.clone(),
-                path: path.to_owned(),
-                source: source.into(),
-            })
+        request.body(body).map_err(|source| LinkError::Request {
+            peer: self.peer.clone(),
+            path: path.to_owned(),
+            source: source.into(),
+        })
     }
 
     async fn read(&mut self, response: Response<Incoming>) -> Result<Answer, LinkError> {
@@ -374,6 +429,22 @@ impl Link {
         Ok(Connection { sender, driver })
     }
 }
+
+/// Ends when nothing was sent for so long.
+async fn stalled(sent: &Sent, limit: Duration) {
+    let mut before = sent.bytes();
+    loop {
+        tokio::time::sleep(limit).await;
+        let now = sent.bytes();
+        if now == before {
+            return;
+        }
+        before = now;
+    }
+}
+
+const JSON: &str = "application/json";
+const OCTETS: &str = "application/octet-stream";
 
 /// The largest head of an answer; hyper's default is 400 KiB.
 const MAX_HEAD_BYTES: usize = 64 << 10;

@@ -106,6 +106,17 @@ pub enum CaError {
         /// The identifier.
         uuid: String,
     },
+    /// One of the two files of the payload signer is missing.
+    #[error(
+        "{} is there, {missing} beside it isn't: restore it from a copy. Nodes that pin this signer take no other; if none does, move the file away and run this again",
+        there.display()
+    )]
+    HalfSigner {
+        /// The file that is there.
+        there: PathBuf,
+        /// The one that isn't.
+        missing: &'static str,
+    },
     /// Making a key or a certificate failed.
     #[error("can't make a key or certificate: {0}")]
     Issue(String),

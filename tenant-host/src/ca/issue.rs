@@ -43,6 +43,14 @@ pub(super) fn notifier(serial: u64, now: OffsetDateTime) -> CertificateParams {
     params
 }
 
+/// The key that manifests are signed with.
+pub(super) fn signer(serial: u64, now: OffsetDateTime) -> CertificateParams {
+    let mut params = base("PayloadSigner", serial, now, CA_LIFE);
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params
+}
+
 fn base(common_name: &str, serial: u64, now: OffsetDateTime, life: Duration) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();

@@ -38,9 +38,32 @@ pub(super) fn write_private(
     pkcs8: &[u8],
     passphrase: Option<&Passphrase>,
 ) -> Result<(), CaError> {
+    let pem = encode(path, pkcs8, passphrase)?;
+    write_atomically(path, pem.as_bytes(), 0o600)
+        .map_err(|source| CaError::io("write", path, source))
+}
+
+/// Writes a private key as [`write_private`] does, where there is no file of that name.
+///
+/// # Errors
+/// As [`write_private`]; [`CaError::Io`] if there is such a file, which stays as it is.
+pub(super) fn write_new_private(
+    path: &Path,
+    pkcs8: &[u8],
+    passphrase: Option<&Passphrase>,
+) -> Result<(), CaError> {
+    let pem = encode(path, pkcs8, passphrase)?;
+    write_new(path, pem.as_bytes(), 0o600).map_err(|source| CaError::io("write", path, source))
+}
+
+fn encode(
+    path: &Path,
+    pkcs8: &[u8],
+    passphrase: Option<&Passphrase>,
+) -> Result<Zeroizing<String>, CaError> {
     let info =
         PrivateKeyInfoRef::try_from(pkcs8).map_err(|_| CaError::key(path, "isn't PKCS#8"))?;
-    let pem = match passphrase {
+    match passphrase {
         Some(passphrase) => info.encrypt(passphrase.0.as_bytes()).and_then(|document| {
             Ok(document.to_pem(EncryptedPrivateKeyInfoRef::PEM_LABEL, LineEnding::LF)?)
         }),
@@ -48,9 +71,7 @@ pub(super) fn write_private(
             .and_then(|document| document.to_pem(PrivateKeyInfoRef::PEM_LABEL, LineEnding::LF))
             .map_err(pkcs8::Error::from),
     }
-    .map_err(|_| CaError::key(path, "can't be encoded"))?;
-    write_atomically(path, pem.as_bytes(), 0o600)
-        .map_err(|source| CaError::io("write", path, source))
+    .map_err(|_| CaError::key(path, "can't be encoded"))
 }
 
 /// Reads a private key back as PKCS#8 DER.
@@ -95,14 +116,24 @@ pub(super) fn read_private(
 
 /// Writes a file whole or not at all, with this mode.
 pub(super) fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    staged(path, bytes, mode)?.persist(path)?;
+    Ok(())
+}
+
+/// Writes a file whole or not at all, and only where there is none of its name.
+pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    staged(path, bytes, mode)?.persist_noclobber(path)?;
+    Ok(())
+}
+
+fn staged(path: &Path, bytes: &[u8], mode: u32) -> io::Result<tempfile::NamedTempFile> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     file.write_all(bytes)?;
     file.as_file()
         .set_permissions(std::fs::Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
+    Ok(file)
 }
 
 /// The key as PEM in clear, for the package of the node it belongs to.

@@ -8,6 +8,7 @@ use clap::Parser;
 
 use super::UsageError;
 use super::policies::PolicyArguments;
+use super::push::PushArguments;
 use crate::trust::known::is_hash;
 
 const EXAMPLES: &str = "\
@@ -26,6 +27,18 @@ Examples:
   keyhalf-tenant -t 10.0.0.7 --cert myca --runtime-policy-name web --mb-policy boot.json
       Deliver to a node whose IMA log fits that runtime policy and whose boot log fits that measured-boot policy.
 
+  The push model: the payload is sealed to the node's TPM and lies at the verifier; the node calls, proves what it booted, and
+  gets it in each boot, with this tenant asleep. Say which TPM it is, by the SHA-256 of its EK (public key in PEM) or by --ek-cert:
+  keyhalf-tenant -c add -u NODE --push-model --ek-hash 5c19... --cert myca --include payload --tpm_policy '{\"7\": [\"65ca...\"]}'
+      Deposit for a node that has registered; it may be off now. The node's configuration pins the signer,
+      myca/PayloadSigner-cert.crt. Add --wait or --queue for a node that hasn't registered yet.
+  keyhalf-tenant watch
+      Deposit what --queue has noted, as soon as each node registers with the EK that was told.
+  keyhalf-tenant -c status -u NODE
+      Boot by boot: released, received, opened, unpacked, exit code of the script, by receipts that the node's TPM signed.
+  keyhalf-tenant -c rotate -u NODE --cert myca --include payload
+      Seal anew: another key, the same terms, the floor one higher if there is one.
+
 Exit codes:
   0 it happened (for a payload with a script: the script ended with 0)   1 something else   2 command line
   3 a file of this machine   4 a server or the agent can't be reached or refuses   5 the node isn't trusted
@@ -40,7 +53,7 @@ Options are looked for on the command line, in KEYHALF_<OPTION> and KEYLIME_TENA
 #[command(name = "keyhalf-tenant", version, after_help = EXAMPLES, max_term_width = 120, args_override_self = true)]
 pub struct Arguments {
     /// What to do with a node: add, update, delete, status, cvstatus, regstatus, cvlist, reglist, bulkinfo, regdelete,
-    /// reactivate; with policies: {add,show,update,delete,list}runtimepolicy, {add,show,update,delete,list}mbpolicy.
+    /// reactivate; in the push model also rotate, confirm, watch; with policies: {add,show,update,delete,list}runtimepolicy, {add,show,update,delete,list}mbpolicy.
     #[arg(
         short = 'c',
         long,
@@ -49,6 +62,10 @@ pub struct Arguments {
         help_heading = "What"
     )]
     pub command: String,
+
+    /// The command, without -c.
+    #[arg(value_name = "COMMAND", conflicts_with = "command", hide = true)]
+    pub word: Option<String>,
 
     /// The node's address. Alone, it also finds the node's identifier: the registrar must know exactly one node there.
     #[arg(short = 't', long, value_name = "HOST", help_heading = "Which node")]
@@ -78,7 +95,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR", help_heading = "Payload")]
     pub include: Option<PathBuf>,
 
-    /// Deliver this file as it is.
+    /// Deliver this file as it is; in the push model, in a zip.
     #[arg(short = 'f', long, value_name = "FILE", help_heading = "Payload")]
     pub file: Option<PathBuf>,
 
@@ -190,6 +207,10 @@ pub struct Arguments {
     #[command(flatten)]
     pub policies: PolicyArguments,
 
+    /// The push model.
+    #[command(flatten)]
+    pub push: PushArguments,
+
     /// How long the whole may take.
     #[arg(long, value_name = "SECONDS", help_heading = "General")]
     pub timeout: Option<u64>,
@@ -231,6 +252,12 @@ pub enum PayloadSource {
 }
 
 impl Arguments {
+    /// The command's name.
+    #[must_use]
+    pub fn command_name(&self) -> &str {
+        self.word.as_deref().unwrap_or(&self.command)
+    }
+
     /// The node's identifier, if it was given.
     ///
     /// # Errors
@@ -356,6 +383,28 @@ mod tests {
         assert_eq!(arguments.registrar_ip.as_deref(), Some("r"));
         assert_eq!(arguments.node().unwrap().unwrap().as_str(), "node");
         assert!(arguments.verify && arguments.no_verifier_check);
+    }
+
+    #[test]
+    fn a_command_stands_alone_or_after_its_option() {
+        for text in ["watch --once", "--once watch", "-c watch --once"] {
+            let arguments = parse(text);
+            assert_eq!(
+                (arguments.command_name(), arguments.push.once),
+                ("watch", true),
+                "{text}"
+            );
+        }
+        assert_eq!(parse("-t h").command_name(), "add");
+        let both = ["keyhalf-tenant", "-c", "add", "watch"];
+        assert!(Arguments::try_parse_from(both).is_err());
+        let wait = |text: &str| parse(text).push.wait;
+        assert_eq!(wait("--wait 30 -u node"), Some(Some(30)));
+        assert_eq!(
+            (wait("--wait -u node"), wait("-u node")),
+            (Some(None), None)
+        );
+        assert_eq!(parse("--cap-value 00,01").push.cap_value, ["00", "01"]);
     }
 
     #[test]

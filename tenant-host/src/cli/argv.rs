@@ -18,11 +18,7 @@ const IN_THE_POLICY: &str = "put the key into the runtime policy (its verificati
     --add-ima-signature-verification-key FILE` does) and give that with --runtime-policy";
 
 /// Options of Keylime's tenant that are answered with what to use instead.
-const INSTEAD: [(&str, &str); 8] = [
-    (
-        "--push-model",
-        "this version delivers to agents that listen: leave the option out, and start `keyhalf-agent serve`",
-    ),
+const INSTEAD: [(&str, &str); 7] = [
     ("--sign_verification_key", IN_THE_POLICY),
     ("--signature-verification-key", IN_THE_POLICY),
     ("--signature-verification-key-sig", IN_THE_POLICY),
@@ -95,7 +91,11 @@ mod tests {
                 "-v a --cvport 1 -r b --registrarport 2",
             ),
             ("with =", "-tp=9002", "--targetport=9002"),
-            ("flag", "-c delete -nvc", "-c delete --no-verifier-check"),
+            (
+                "flag",
+                "t -c delete -nvc",
+                "t -c delete --no-verifier-check",
+            ),
             ("id", "-vi default", "--cvid default"),
             ("after --", "-- -tp", "-- -tp"),
             ("others", "-p x --tpm_policy {}", "-p x --tpm_policy {}"),
@@ -121,8 +121,7 @@ mod tests {
                 refused(key),
             ),
             ("with =", "--signature-verification-key=k", refused(key)),
-            ("flag", "--push-model", refused("--push-model")),
-            ("after --", "-- --push-model", Ok(())),
+            ("after --", "-- --signature-verification-key=k", Ok(())),
             ("policy", "-t a --runtime-policy p.json", Ok(())),
         ];
         for (name, given, wanted) in rows {

@@ -28,6 +28,12 @@ pub enum Command {
     RegistrarDelete,
     /// Let the verifier attest a failed node again.
     Reactivate,
+    /// Seal anew for a node of the push model.
+    Rotate,
+    /// Accept a TPM that was cleared or replaced.
+    Confirm,
+    /// Work off what was noted for nodes that hadn't registered.
+    Watch,
     /// Do something with a policy that the verifier keeps under a name.
     Policy(PolicyAction, PolicyKind),
 }
@@ -47,8 +53,8 @@ pub enum PolicyAction {
     List,
 }
 
-/// All commands; Keylime's order is kept.
-const COMMANDS: [(&str, Command); 21] = {
+/// All commands; Keylime's order is kept, ours follow.
+const COMMANDS: [(&str, Command); 24] = {
     use PolicyAction as Do;
     use PolicyKind::{MeasuredBoot, Runtime};
     [
@@ -73,6 +79,9 @@ const COMMANDS: [(&str, Command); 21] = {
         ("updatembpolicy", Command::Policy(Do::Update, MeasuredBoot)),
         ("deletembpolicy", Command::Policy(Do::Delete, MeasuredBoot)),
         ("listmbpolicy", Command::Policy(Do::List, MeasuredBoot)),
+        ("rotate", Command::Rotate),
+        ("confirm", Command::Confirm),
+        ("watch", Command::Watch),
     ]
 };
 

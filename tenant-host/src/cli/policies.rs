@@ -3,14 +3,16 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::{Deserialize, Serialize};
 
 use super::UsageError;
 use crate::policy::{Form, MeasuredBootChoice, PolicyName, RuntimeChoice, RuntimeFile, Source};
 use crate::trust::known::is_hash;
 
 /// The options as they were given.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Policies")]
+#[serde(default, deny_unknown_fields)]
 pub struct PolicyArguments {
     /// What IMA may measure on the node: a runtime policy in JSON, or a signed one (DSSE).
     #[arg(long, value_name = "FILE")]

@@ -8,6 +8,7 @@ use verifier_host::link::Endpoint;
 use super::Arguments;
 use super::sources::Sources;
 use crate::ca::Passphrase;
+use crate::deposit::record::State;
 
 /// Keylime's data directory.
 const DEFAULT_DIR: &str = "/var/lib/keylime";
@@ -69,6 +70,10 @@ pub struct Settings {
     pub tpm_cert_store: PathBuf,
     /// The file of known EKs.
     pub known_eks: PathBuf,
+    /// Requests for nodes that haven't registered.
+    pub queue: State,
+    /// What was deposited last, by node.
+    pub deposits: State,
     /// The measured-boot policy that the word `default` stands for.
     pub mb_policy: Option<PathBuf>,
     /// Whether an EK needs a certificate.
@@ -142,6 +147,8 @@ impl Settings {
                 .collect(),
             tpm_cert_store: beside(&arguments.tpm_cert_store, "tpm_cert_store"),
             known_eks: beside(&arguments.known_eks, "known_eks"),
+            queue: State::at(beside(&arguments.push.queue_dir, "queue")),
+            deposits: State::at(beside(&None, "deposits")),
             mb_policy: sources.path(None, "mb_refstate"),
             require_ek_cert: sources.flag("require_ek_cert")?.unwrap_or(true),
             accept_hash: sources.list("accept_tpm_hash_algs", &["sha512", "sha384", "sha256"]),

@@ -46,6 +46,10 @@ impl Verifier {
         Self(Caller::new(Peer::Verifier, endpoint, tls, limits))
     }
 
+    pub(super) const fn caller(&mut self) -> &mut Caller {
+        &mut self.0
+    }
+
     /// Where it is.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {

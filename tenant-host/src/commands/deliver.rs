@@ -99,20 +99,21 @@ fn event<T>(result: Result<T, ClientError>, answered: impl FnOnce(T) -> Event) -
 }
 
 /// The signals that end a delivery; one that comes while a peer is asked is kept until the next pause.
-struct Stop {
+pub(super) struct Stop {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Stop {
-    fn listen() -> Result<Self, Failure> {
+    pub(super) fn listen() -> Result<Self, Failure> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt()).map_err(Failure::Signals)?,
             terminate: signal(SignalKind::terminate()).map_err(Failure::Signals)?,
         })
     }
 
-    async fn or_pause(&mut self, pause: Duration) -> Option<Event> {
+    /// Waits so long; the signal, if one comes first.
+    pub(super) async fn or_pause(&mut self, pause: Duration) -> Option<Event> {
         tokio::select! {
             () = tokio::time::sleep(pause) => None,
             Some(()) = self.interrupt.recv() => Some(Event::Interrupted),

@@ -12,6 +12,7 @@ use super::policies::EMPTY_MEASURED_BOOT;
 use super::policy::Policy;
 use crate::cli::{Arguments, Settings};
 use crate::client::{PolicyAnswer, Verifier};
+use crate::deposit::made::policy_sha256;
 use crate::error::Failure;
 use crate::policy::{
     CheckedMeasuredBoot, CheckedRuntime, PolicyKind, PolicyName, read_measured_boot, sha256,
@@ -90,6 +91,21 @@ impl Demands {
         self.boot.as_ref().map(|policy| policy.text.as_str())
     }
 
+    /// Whether a log decides about the node: a runtime or measured-boot policy, given or kept.
+    pub(super) const fn has_logs(&self) -> bool {
+        self.runtime.is_some()
+            || self.runtime_name.is_some()
+            || self.boot.is_some()
+            || self.boot_name.is_some()
+    }
+
+    /// SHA-256 of the policies that were given, for a manifest.
+    pub(super) fn sha256(&self) -> [u8; 32] {
+        let runtime = self.runtime.as_ref().map(|policy| policy.bytes.as_slice());
+        let boot = self.boot_text().unwrap_or_default();
+        policy_sha256(&self.pcrs.text, runtime.unwrap_or_default(), boot)
+    }
+
     /// Asks the verifier whether it can have these policies, so that one that can't is known before anything is made or sent.
     pub(super) async fn check_at(
         &self,
@@ -119,9 +135,7 @@ impl Demands {
 
     /// What has to be said of them.
     pub(super) fn warnings(&self) -> Vec<&'static str> {
-        let logs = self.runtime.is_some() || self.runtime_name.is_some();
-        let logs = logs || self.boot.is_some() || self.boot_name.is_some();
-        let nothing = (self.pcrs.is_empty && !logs)
+        let nothing = (self.pcrs.is_empty && !self.has_logs())
             .then_some("warning: there is no --tpm_policy, so every boot of this node passes");
         let boot = self.boot.as_ref().filter(|policy| policy.is_empty);
         let boot = boot.map(|_| EMPTY_MEASURED_BOOT);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use agent_core::wire::text::Uuid;
 use serde_json::json;
 
-use super::Context;
+use super::{Context, push};
 use crate::client::{Deleted, Peer, Verifier};
 use crate::error::Failure;
 use crate::report::Report;
@@ -18,14 +18,22 @@ const LAST_PAUSE: Duration = Duration::from_secs(1);
 pub(super) async fn delete(context: &mut Context<'_>) -> Result<Report, Failure> {
     let uuid = context.uuid().await?;
     let was_there = delete_and_wait(&mut context.verifier, &uuid, context.settings.timeout).await?;
-    let text = if was_there {
+    let mut text = if was_there {
         format!("{uuid} is no longer at the verifier")
     } else {
         format!("the verifier has no node {uuid}: nothing to delete")
     };
+    let had_deposit = context.settings.deposits.remove(&uuid)?;
+    let was_queued = push::unqueue(context, &uuid)?;
+    if had_deposit && was_there {
+        text.push_str("; its deposit went with it");
+    }
+    if was_queued {
+        text.push_str("; the request for it is forgotten");
+    }
     Ok(Report::done(
         text,
-        json!({ "command": "delete", "uuid": uuid.as_str(), "deleted": was_there }),
+        json!({ "command": "delete", "uuid": uuid.as_str(), "deleted": was_there, "unqueued": was_queued }),
     ))
 }
 

@@ -3,15 +3,18 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use agent_core::wire::text::Uuid;
 use serde_json::{Value, json};
 use verifier_host::evidence::public::{AkPublic, EkPublic};
 use verifier_host::policy::tpm::TpmPolicy;
 
 use super::Context;
 use super::manage::unknown;
-use crate::client::{Peer, RegistrarRecord};
+use super::push::status::PayloadStatus;
+use crate::client::{ClientError, PayloadAnswer, Peer, RegistrarRecord};
 use crate::delivery::{VerifierView, printable, state_name};
-use crate::error::Failure;
+use crate::deposit::record::Record;
+use crate::error::{Exit, Failure};
 use crate::report::Report;
 
 /// What both servers know. An error only if neither knows the node.
@@ -31,11 +34,39 @@ pub(super) async fn both(context: &mut Context<'_>) -> Result<Report, Failure> {
     let attested = details
         .as_ref()
         .map_or_else(|| "  verifier:  not added".to_owned(), verifier_lines);
-    let json = json!({ "command": "status", "uuid": uuid.as_str(), "registrar": record, "verifier": details });
-    Ok(Report::done(
-        format!("{uuid}\n{registered}{attested}"),
-        json,
-    ))
+    let payload = payload(context, &uuid, record.as_ref(), details.as_ref()).await?;
+    let (exit, more, payload) = match payload {
+        Some(status) => (status.exit, status.text, status.json),
+        None => (Exit::Done, String::new(), Value::Null),
+    };
+    Ok(Report {
+        exit,
+        text: format!("{uuid}\n{registered}{attested}{more}"),
+        json: json!({
+            "command": "status", "uuid": uuid.as_str(), "registrar": record, "verifier": details, "payload": payload,
+        }),
+    })
+}
+
+/// What became of the payload of a node that calls; `None` for one that listens, and from a verifier without such payloads.
+async fn payload(
+    context: &mut Context<'_>,
+    uuid: &Uuid,
+    record: Option<&RegistrarRecord>,
+    details: Option<&Value>,
+) -> Result<Option<PayloadStatus>, Failure> {
+    let last: Option<Record> = context.settings.deposits.read(uuid)?;
+    let listens = record.is_some_and(|record| record.tls_certificate().is_some());
+    if last.is_none() && (listens || details.is_none()) {
+        return Ok(None);
+    }
+    let view = match context.verifier.payload(uuid).await {
+        Ok(PayloadAnswer::View(view, _)) => view,
+        Ok(PayloadAnswer::Nothing | PayloadAnswer::UnknownNode) => Box::default(),
+        Ok(PayloadAnswer::OtherModel) | Err(ClientError::NoPayloads { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Some(PayloadStatus::of(uuid, &view, last.as_ref(), record)))
 }
 
 /// What the verifier knows.
@@ -209,7 +240,7 @@ fn describe(view: &VerifierView, now: u64) -> String {
 }
 
 /// A time span in words, rounded down.
-fn age(seconds: u64) -> String {
+pub(super) fn age(seconds: u64) -> String {
     match seconds {
         0..=119 => format!("{seconds} s"),
         120..=7199 => format!("{} min", seconds / 60),

@@ -1,9 +1,10 @@
-//! Reading the tree of `--include`: every file and directory with its mode, nothing else, in a fixed order.
+//! Reading the tree of `--include`: every file and directory with its mode, nothing else, in a fixed order. Files are read at
+//! once, or when they are packed.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use agent_core::wire::limits::{MAX_COMPONENT_BYTES, MAX_ENTRIES, MAX_PATH_BYTES, MAX_PATH_DEPTH};
 use zeroize::Zeroizing;
@@ -13,6 +14,12 @@ use super::{MAX_INPUT_BYTES, SealError, read_open};
 
 /// What may be included beside the package's own files.
 const MAX_INCLUDED: usize = MAX_ENTRIES - OWN_FILES;
+
+/// What all streamed files may have together: as much as a zip of the plain format can hold.
+const MAX_STREAMED_BYTES: u64 = (1 << 32) - (1 << 26);
+
+/// How much of a streamed file is in memory.
+const COPY_BYTES: usize = 64 << 10;
 
 /// Permission bits that travel; set-user-ID and the like never do.
 const MODE_BITS: u32 = 0o777;
@@ -33,6 +40,70 @@ pub enum EntryKind {
     Directory,
     /// A file with this content.
     File(Zeroizing<Vec<u8>>),
+    /// A file that is read when it is packed.
+    Later(Unread),
+}
+
+impl EntryKind {
+    /// Bytes of content.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Directory => 0,
+            Self::File(content) => content.len() as u64,
+            Self::Later(file) => file.size,
+        }
+    }
+}
+
+/// A file that was seen, and is to be the same when it is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    path: PathBuf,
+    size: u64,
+    device: u64,
+    inode: u64,
+}
+
+impl Unread {
+    fn new(path: PathBuf, seen: &fs::Metadata) -> Self {
+        Self {
+            path,
+            size: seen.len(),
+            device: seen.dev(),
+            inode: seen.ino(),
+        }
+    }
+
+    /// Writes the content, all of it or an error.
+    ///
+    /// # Errors
+    /// [`SealError::Changed`] if it isn't the file that was seen, or has another size; [`SealError::Read`]; what the writer
+    /// says, as [`SealError::Zip`].
+    pub(super) fn write_to(&self, out: &mut impl io::Write) -> Result<(), SealError> {
+        use io::Read as _;
+        let changed = || SealError::Changed {
+            path: self.path.clone(),
+        };
+        let read = |source| read_error(&self.path, source);
+        let file = File::open(&self.path).map_err(read)?;
+        let opened = file.metadata().map_err(read)?;
+        if Self::new(self.path.clone(), &opened) != *self {
+            return Err(changed());
+        }
+        let mut file = file.take(self.size.saturating_add(1));
+        let mut buffer = Zeroizing::new(vec![0; COPY_BYTES]);
+        let mut left = self.size;
+        loop {
+            let have = file.read(&mut buffer).map_err(read)?;
+            let Some((bytes, _)) = buffer.split_at_checked(have).filter(|_| have > 0) else {
+                break;
+            };
+            left = left.checked_sub(have as u64).ok_or_else(changed)?;
+            out.write_all(bytes).map_err(zip::result::ZipError::from)?;
+        }
+        if left == 0 { Ok(()) } else { Err(changed()) }
+    }
 }
 
 /// Reads the tree below `root`, parents before children and names in order.
@@ -41,6 +112,42 @@ pub enum EntryKind {
 /// [`SealError`]: the first entry that can't be delivered, by its path. Symbolic links are refused rather than followed: they
 /// could name anything on the tenant's machine.
 pub fn read_tree(root: &Path) -> Result<Vec<Entry>, SealError> {
+    walk(root, false, MAX_INPUT_BYTES)
+}
+
+/// Lists the tree below `root` as [`read_tree`] does, with files that are read when they are packed.
+///
+/// # Errors
+/// As [`read_tree`].
+pub fn list_tree(root: &Path) -> Result<Vec<Entry>, SealError> {
+    walk(root, true, MAX_STREAMED_BYTES)
+}
+
+/// One file, as the tree of a directory that holds nothing else.
+///
+/// # Errors
+/// As [`read_tree`]; the name must be one that agents take.
+pub fn list_file(path: &Path) -> Result<Entry, SealError> {
+    let metadata = fs::metadata(path).map_err(|source| read_error(path, source))?;
+    if !metadata.is_file() {
+        return Err(SealError::NotAFile {
+            path: path.to_owned(),
+        });
+    }
+    if metadata.len() > MAX_STREAMED_BYTES {
+        return Err(SealError::TooLarge {
+            path: path.to_owned(),
+            limit: MAX_STREAMED_BYTES,
+        });
+    }
+    Ok(Entry {
+        name: checked_name(path, "", 1)?,
+        mode: metadata.permissions().mode() & MODE_BITS,
+        kind: EntryKind::Later(Unread::new(path.to_owned(), &metadata)),
+    })
+}
+
+fn walk(root: &Path, later: bool, limit: u64) -> Result<Vec<Entry>, SealError> {
     let metadata = fs::metadata(root).map_err(|source| read_error(root, source))?;
     if !metadata.is_dir() {
         return Err(SealError::NotADirectory {
@@ -49,7 +156,9 @@ pub fn read_tree(root: &Path) -> Result<Vec<Entry>, SealError> {
     }
     let mut tree = Tree {
         entries: Vec::new(),
-        bytes_left: MAX_INPUT_BYTES,
+        limit,
+        bytes_left: limit,
+        later,
     };
     tree.read_directory(root, "", 1)?;
     Ok(tree.entries)
@@ -57,7 +166,9 @@ pub fn read_tree(root: &Path) -> Result<Vec<Entry>, SealError> {
 
 struct Tree {
     entries: Vec<Entry>,
+    limit: u64,
     bytes_left: u64,
+    later: bool,
 }
 
 impl Tree {
@@ -94,8 +205,11 @@ impl Tree {
                 });
                 self.read_directory(&path, &format!("{name}/"), depth + 1)?;
             } else if metadata.is_file() {
-                let content = self.read_content(&path, &metadata)?;
-                let kind = EntryKind::File(content);
+                let kind = if self.later {
+                    self.note(&path, &metadata)?
+                } else {
+                    EntryKind::File(self.read_content(&path, &metadata)?)
+                };
                 self.entries.push(Entry { name, mode, kind });
             } else {
                 let kind = kind_name(metadata.file_type());
@@ -103,6 +217,15 @@ impl Tree {
             }
         }
         Ok(())
+    }
+
+    fn note(&mut self, path: &Path, seen: &fs::Metadata) -> Result<EntryKind, SealError> {
+        let left = self.bytes_left.checked_sub(seen.len());
+        self.bytes_left = left.ok_or_else(|| SealError::TooLarge {
+            path: path.to_owned(),
+            limit: self.limit,
+        })?;
+        Ok(EntryKind::Later(Unread::new(path.to_owned(), seen)))
     }
 
     fn read_content(

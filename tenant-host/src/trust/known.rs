@@ -66,6 +66,22 @@ pub enum Known {
     First,
 }
 
+/// The hash of the key that is recorded for a node, if one is.
+///
+/// # Errors
+/// [`KnownError::Io`], [`KnownError::Line`].
+pub fn recorded(path: &Path, uuid: &Uuid) -> Result<Option<String>, KnownError> {
+    match File::open(path).and_then(|mut file| read(&mut file)) {
+        Ok(text) => Ok(find(path, &text, uuid)?.map(|(_, hash)| hash.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(KnownError::Io {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
 /// Compares a node's key with the recorded one, and changes nothing.
 ///
 /// # Errors

@@ -238,3 +238,147 @@ fn certificates_of_swtpm_hold() {
         "{result:?}"
     );
 }
+
+#[test]
+fn tenant_pins_the_ek() {
+    use super::pin::{PinError, Pinned, Told, pin};
+    let root = tempfile::tempdir().unwrap();
+    let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let file = |name: &str, key: &KeyPair, pem: bool| {
+        let certificate = ek_params().self_signed(key).unwrap();
+        let path = root.path().join(name);
+        let bytes = match pem {
+            true => certificate.pem().into_bytes(),
+            false => certificate.der().to_vec(),
+        };
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let (pem, der, foreign) = (
+        file("pem", &key, true),
+        file("der", &key, false),
+        file("other", &other, true),
+    );
+    let ek = ek_of(&key);
+    let hash = ek_hash(&ek).unwrap();
+    let wrong = "0".repeat(64);
+    let vendor = || Vouched::Certificate {
+        issuer: "CN=vendor".to_owned(),
+    };
+    let told = |path: Option<&std::path::PathBuf>, hash: Option<&String>, first_use| {
+        Told::read(path.map(|path| path.as_path()), hash.cloned(), first_use).unwrap()
+    };
+    let (new, before) = (known::Known::First, known::Known::Already);
+    type Row<'a> = (
+        &'a str,
+        &'a str,
+        Told,
+        known::Known,
+        Result<Pinned, &'a str>,
+    );
+    let rows: [Row<'_>; 12] = [
+        (
+            "vendor alone",
+            "node",
+            told(None, None, false),
+            new,
+            Err("Unknown"),
+        ),
+        (
+            "certificate in PEM",
+            "node",
+            told(Some(&pem), None, false),
+            new,
+            Ok(Pinned::Certificate),
+        ),
+        (
+            "certificate in DER",
+            "node",
+            told(Some(&der), None, false),
+            new,
+            Ok(Pinned::Certificate),
+        ),
+        (
+            "hash",
+            "node",
+            told(None, Some(&hash), false),
+            new,
+            Ok(Pinned::Hash),
+        ),
+        (
+            "uuid",
+            &hash,
+            told(None, None, false),
+            new,
+            Ok(Pinned::Name),
+        ),
+        (
+            "another key's uuid",
+            &wrong,
+            told(None, None, false),
+            new,
+            Err("Unknown"),
+        ),
+        (
+            "inventory",
+            "node",
+            told(None, None, false),
+            before,
+            Ok(Pinned::Inventory),
+        ),
+        (
+            "first use",
+            "node",
+            told(None, None, true),
+            new,
+            Ok(Pinned::FirstUse(vendor())),
+        ),
+        (
+            "another certificate",
+            "node",
+            told(Some(&foreign), None, true),
+            before,
+            Err("AnotherCertificate"),
+        ),
+        (
+            "another hash",
+            "node",
+            told(None, Some(&wrong), true),
+            before,
+            Err("AnotherHash"),
+        ),
+        (
+            "another hash, right uuid",
+            &hash,
+            told(None, Some(&wrong), false),
+            new,
+            Err("AnotherHash"),
+        ),
+        (
+            "one of both wrong",
+            "node",
+            told(Some(&pem), Some(&wrong), false),
+            new,
+            Err("AnotherHash"),
+        ),
+    ];
+    for (name, uuid, told, known, wanted) in rows {
+        let result = pin(uuid, &ek, &told, known, || Ok(vendor()));
+        match (&result, &wanted) {
+            (Ok(have), Ok(want)) => assert_eq!(have, want, "{name}"),
+            (Err(error), Err(want)) => {
+                assert!(format!("{error:?}").starts_with(want), "{name}: {error:?}")
+            }
+            _ => panic!("{name}: {result:?}"),
+        }
+    }
+    // What the flag lets pass still has to pass its own check.
+    let hash = || hash.clone();
+    let refused = pin("node", &ek, &told(None, None, true), new, || {
+        Err(TrustError::NoCertificate { hash: hash() })
+    });
+    assert!(matches!(refused, Err(PinError::Trust(_))));
+    std::fs::write(&pem, "no certificate").unwrap();
+    let read = Told::read(Some(&pem), None, false);
+    assert!(matches!(read, Err(PinError::NotACertificate { .. })));
+}

@@ -304,3 +304,46 @@ fn endpoints_are_written_as_in_urls() {
         assert_eq!(peer.to_string(), wanted);
     }
 }
+
+#[tokio::test]
+async fn an_upload_is_read_while_it_goes() {
+    let content: Vec<u8> = (0..300_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+    let size = async |body: axum::body::Bytes| format!("\"{}\"", body.len());
+    let router = Router::new().route("/x", axum::routing::put(size));
+    let server = Running::start(router, None).await;
+    let mut link = server.plain();
+    for (name, length, wanted) in [
+        ("whole", 300_000, true),
+        ("a reader that ends early", 300_001, false),
+    ] {
+        let (reader, sent) = (io::Cursor::new(content.clone()), Sent::default());
+        let result = link.upload(Method::PUT, "/x", reader, length, &sent).await;
+        assert_eq!(result.is_ok(), wanted, "{name}");
+        if let Ok(answer) = result {
+            assert_eq!(answer.json::<String>().unwrap(), "300000");
+            assert_eq!(sent.bytes(), 300_000);
+        }
+    }
+    // The link goes on with a new connection.
+    assert_eq!(link.get("/nothing").await.unwrap().status, 404);
+}
+
+#[tokio::test]
+async fn an_upload_that_nobody_reads_ends() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let _idle = tokio::spawn(async move {
+        let stream = listener.accept().await.unwrap();
+        std::future::pending::<()>().await;
+        drop(stream);
+    });
+    let mut link = Link::new(endpoint(address), None, SHORT);
+    let reader = io::repeat(7);
+    let result = link
+        .upload(Method::PUT, "/x", reader, 1 << 30, &Sent::default())
+        .await;
+    assert!(matches!(
+        result,
+        Err(LinkError::Timeout { what: "answer", .. })
+    ));
+}
