@@ -202,7 +202,7 @@ impl AkPublic {
         let hash_alg = HashAlg::from_tpm_id(area.scheme.hash)
             .ok_or_else(|| refused("scheme hash", area.scheme.hash.into(), HASHES))?;
         let verifying = match &area.numbers {
-            KeyNumbers::Rsa(key) => Verifying::Rsa(key.n_bytes().into()),
+            KeyNumbers::Rsa(key) => Verifying::Rsa(key.n_bytes()),
             KeyNumbers::P256(key) => Verifying::P256 {
                 point: key.to_sec1_point(false).as_bytes().into(),
                 key: Box::new(key.into()),

@@ -190,13 +190,6 @@ impl Sessions {
         (same && now < session.expires()).then_some(session)
     }
 
-    /// How many sessions are proved and how many wait; for tests and logs.
-    #[must_use]
-    pub fn len(&self) -> (usize, usize) {
-        let tables = self.lock();
-        (tables.proved.len(), tables.opened.len())
-    }
-
     fn lock(&self) -> MutexGuard<'_, Tables> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

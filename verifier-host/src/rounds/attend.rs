@@ -46,9 +46,8 @@ pub(super) async fn attend(shared: Arc<Shared>, node: Arc<Node>, first: Duration
         let attendant = Attendant::new(Arc::clone(&shared), Arc::clone(&node));
         let first = std::mem::replace(&mut pause, later);
         async move {
-            match attendant {
-                Some(attendant) => attendant.run(first).await,
-                None => (),
+            if let Some(attendant) = attendant {
+                attendant.run(first).await;
             }
         }
     };
