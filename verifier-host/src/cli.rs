@@ -41,6 +41,9 @@ pub struct Cli {
     /// Time between two quotes of a node; fractions are fine [default: 2]
     #[arg(long, value_name = "SECONDS")]
     quote_interval: Option<String>,
+    /// Largest sealed payload that a tenant may deposit [default: 1073741824]
+    #[arg(long, value_name = "BYTES")]
+    max_payload_bytes: Option<String>,
     /// What is logged to standard error: error, warn, info, debug, trace [default: info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -60,6 +63,7 @@ impl Cli {
             ("registrar-port", self.registrar_port),
             ("registrar-tls-port", self.registrar_tls_port),
             ("quote-interval", self.quote_interval),
+            ("max-payload-bytes", self.max_payload_bytes),
             ("log-level", self.log_level),
         ]
         .into_iter()

@@ -25,6 +25,8 @@ pub struct Config {
     pub registrar_tls: SocketAddr,
     /// Time between two rounds of a node.
     pub quote_interval: Duration,
+    /// The largest sealed payload that is taken, in bytes.
+    pub max_payload_bytes: u64,
     /// What is logged.
     pub log_level: LevelFilter,
 }
@@ -104,6 +106,9 @@ impl Config {
             quote_interval: layers
                 .get(&QUOTE_INTERVAL, "a number of seconds from 0.01 to 86400")?
                 .map_or(DEFAULT_INTERVAL, |Seconds(interval)| interval),
+            max_payload_bytes: layers
+                .get(&MAX_PAYLOAD_BYTES, "a number of bytes")?
+                .unwrap_or(DEFAULT_PAYLOAD_BYTES),
             log_level: layers
                 .get(&LOG_LEVEL, "error, warn, info, debug or trace")?
                 .unwrap_or(LevelFilter::INFO),
@@ -251,10 +256,12 @@ const QUOTE_INTERVAL: Source = source(
     "verifier",
     "quote_interval",
 );
+const MAX_PAYLOAD_BYTES: Source = source("max-payload-bytes", &[], "verifier", "max_payload_bytes");
 const LOG_LEVEL: Source = source("log-level", &[], "verifier", "log_level");
 
 const ADDRESS: &str = "an IP address";
 const DEFAULT_DIR: &str = "/var/lib/keylime";
+const DEFAULT_PAYLOAD_BYTES: u64 = 1 << 30;
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

@@ -32,5 +32,8 @@ pub struct Nothing {}
 /// The API versions that registrar, verifier and tenant of this project speak, oldest first.
 pub const API_VERSIONS: &[&str] = &["2.1", "2.2", "2.3", "2.4", "2.5", "2.6"];
 
+/// The versions that the verifier lists: [`API_VERSIONS`] for tenants, and the agent-driven 3.0.
+pub const VERIFIER_VERSIONS: &[&str] = &["2.1", "2.2", "2.3", "2.4", "2.5", "2.6", "3.0"];
+
 /// The newest of [`API_VERSIONS`].
 pub const CURRENT_VERSION: &str = "2.6";

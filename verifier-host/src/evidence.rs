@@ -2,9 +2,12 @@
 
 mod area;
 pub mod certificate;
+pub mod certify;
 pub mod credential;
 pub mod public;
+pub mod pushed;
 pub mod quote;
+mod signature;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 pub(crate) mod software;

@@ -21,10 +21,14 @@ pub mod evidence;
 pub mod http;
 pub mod link;
 pub mod memory;
+#[cfg(feature = "server")]
+pub mod payloads;
 pub mod pki;
 pub mod policy;
 #[cfg(feature = "server")]
 pub mod program;
+#[cfg(feature = "server")]
+pub mod push;
 #[cfg(feature = "server")]
 pub mod registrar;
 #[cfg(feature = "server")]

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::Router;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
@@ -12,10 +13,11 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::api::v2::{self, Api};
+use crate::api::{v2, v3};
 use crate::config::Config;
 use crate::http::{Listening, stop_switch};
 use crate::memory;
+use crate::payloads::Vault;
 use crate::pki::{Authority, PkiError, Place};
 use crate::registrar::Registrar;
 use crate::rounds::schedule::{ChangeError, Rounds};
@@ -34,6 +36,9 @@ pub enum RunError {
     /// The nodes of the database.
     #[error(transparent)]
     Rounds(Box<ChangeError>),
+    /// The directory of sealed payloads.
+    #[error("the directory of sealed payloads: {0}")]
+    Vault(io::Error),
     /// An address can't be listened on.
     #[error("can't listen: {0}; is another verifier or registrar running?")]
     Listen(io::Error),
@@ -76,12 +81,21 @@ async fn serve(config: &Config) -> Result<(), RunError> {
     )
     .await
     .map_err(RunError::Listen)?;
-    let api = Api {
+    rounds
+        .resume()
+        .await
+        .map_err(|error| RunError::Rounds(Box::new(error)))?;
+    let vault =
+        Vault::open(&config.keylime_dir, &rounds.sealed_files()).map_err(RunError::Vault)?;
+    let tenants = v2::Api {
         rounds: rounds.clone(),
         ip: config.verifier.ip().to_string(),
         port: config.verifier.port(),
+        vault: vault.clone(),
     };
-    let verifier = listen(config.verifier, tls, api)
+    let agents = v3::Api::new(rounds.clone(), vault, config.max_payload_bytes);
+    let router = v3::routes(agents).merge(v2::routes(tenants));
+    let verifier = listen(config.verifier, tls, router)
         .await
         .map_err(RunError::Listen)?;
 
@@ -95,10 +109,6 @@ async fn serve(config: &Config) -> Result<(), RunError> {
         "certificates in {}: agents trust cacert.crt, tenants use client-cert.crt and client-private.pem",
         authority.dir().display()
     );
-    rounds
-        .resume()
-        .await
-        .map_err(|error| RunError::Rounds(Box::new(error)))?;
 
     let (switch, stop) = stop_switch();
     let serving =
@@ -120,9 +130,9 @@ async fn serve(config: &Config) -> Result<(), RunError> {
 async fn listen(
     address: SocketAddr,
     tls: Arc<rustls::ServerConfig>,
-    api: Api,
+    router: Router,
 ) -> io::Result<Listening> {
-    Listening::bind(address, Some(tls), v2::routes(api))
+    Listening::bind(address, Some(tls), router)
         .await
         .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
 }

@@ -6,6 +6,7 @@
 mod attend;
 pub mod node;
 pub mod progress;
+pub mod push;
 pub mod round;
 pub mod schedule;
 pub mod terms;

@@ -18,6 +18,7 @@ use self::at_rest::{AtRest, AtRestError};
 pub mod at_rest;
 mod files;
 pub mod nodes;
+pub mod payloads;
 pub mod registrations;
 
 /// What a database can't do, or not here.
@@ -166,7 +167,10 @@ pub const DATABASE_FILE: &str = "keyhalf.sqlite";
 const LOCK_FILE: &str = "keyhalf.lock";
 
 /// The schema's history. Each step ends with its own `PRAGMA user_version`; a landed step never changes.
-const MIGRATIONS: &[&str] = &[include_str!("store/migrations/1_first.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("store/migrations/1_first.sql"),
+    include_str!("store/migrations/2_payloads.sql"),
+];
 
 /// How long a statement waits for another process that holds the database, a backup for example.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

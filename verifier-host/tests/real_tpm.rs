@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use agent_core::wire::quote::{HashAlg, PcrDump, PcrMask, QuoteWriter};
+use agent_core::wire::quote::{HashAlg, MAX_DUMP_BYTES, PcrDump, PcrMask, QuoteWriter};
+use verifier_host::evidence::certify::{self, ProofError};
 use verifier_host::evidence::credential::Credential;
 use verifier_host::evidence::public::{AkPublic, EkPublic};
+use verifier_host::evidence::pushed::{self, Asked, Parts};
 use verifier_host::evidence::quote::{Challenge, check};
 
 /// A fresh TPM, and a directory for its files; gone when it is dropped.
@@ -149,20 +151,74 @@ fn quote_of_a_tpm_holds() {
     }
 }
 
+#[test]
+fn quote_of_a_tpm_holds_when_it_is_brought() {
+    for kinds in KINDS {
+        let tpm = Tpm::start();
+        let (_, ak) = make_keys(&tpm, kinds);
+        tpm.run("tpm2_quote -c ak.ctx -l sha256:0,7,16,23 -q c0ffee -m attest -s signature -o pcrs -F values");
+        let dump = dump(&tpm, "pcrs");
+        let (message, signature) = (tpm.read("attest"), tpm.read("signature"));
+        let mut room = [0; MAX_DUMP_BYTES];
+        let parts = Parts {
+            message: &message,
+            signature: &signature,
+            subject_data: dump.encode(&mut room),
+        };
+        let asked = Asked {
+            challenge: &[0xC0, 0xFF, 0xEE],
+            bank: HashAlg::Sha256,
+            pcrs: PcrMask::EMPTY.with(7).with(16),
+            previous: None,
+        };
+        let pushed = pushed::check(&ak, parts, &asked).unwrap();
+        assert_eq!(pushed.pcrs, dump, "{kinds:?}");
+        let proof = certify::check(&ak, &message, &signature, asked.challenge);
+        assert_eq!(proof, Err(ProofError::Type { got: 0x8018 }), "{kinds:?}");
+        let other = Asked {
+            challenge: b"other",
+            ..asked
+        };
+        pushed::check(&ak, parts, &other).unwrap_err();
+    }
+}
+
+#[test]
+fn key_certifies_itself_in_a_tpm() {
+    for kinds in KINDS {
+        let tpm = Tpm::start();
+        let (_, ak) = make_keys(&tpm, kinds);
+        tpm.run("tpm2_certify -c ak.ctx -C ak.ctx -g sha256 -o attest -s signature");
+        let (message, signature) = (tpm.read("attest"), tpm.read("signature"));
+        // tpm2-tools writes its own qualifying data: it stands where the challenge would.
+        let size = usize::from(u16::from_be_bytes([message[6], message[7]]));
+        let qualifying = &message[8 + size..];
+        let length = usize::from(u16::from_be_bytes([qualifying[0], qualifying[1]]));
+        let challenge = &qualifying[2..2 + length];
+        certify::check(&ak, &message, &signature, challenge).unwrap();
+        let other = certify::check(&ak, &message, &signature, b"other");
+        assert_eq!(other, Err(ProofError::Challenge), "{kinds:?}");
+    }
+}
+
 /// The text of the quote whose parts tpm2_quote wrote; of the values it wrote all PCRs' digests, one after the other.
 fn quote_text(tpm: &Tpm, values: &str) -> String {
+    QuoteWriter {
+        attest: &tpm.read("attest"),
+        signature: &tpm.read("signature"),
+        dump: &dump(tpm, values),
+    }
+    .to_string()
+}
+
+/// The values of PCRs 0, 7, 16 and 23 as tpm2_quote wrote them.
+fn dump(tpm: &Tpm, values: &str) -> PcrDump {
     let mut pcrs = agent_core::wire::quote::PcrValues::new();
     for (pcr, value) in [0, 7, 16, 23].into_iter().zip(tpm.read(values).chunks(32)) {
         let value = agent_core::wire::quote::Digest::from_slice(value).unwrap();
         pcrs.push((pcr, value)).unwrap();
     }
-    let dump = PcrDump::new(HashAlg::Sha256, pcrs).unwrap();
-    QuoteWriter {
-        attest: &tpm.read("attest"),
-        signature: &tpm.read("signature"),
-        dump: &dump,
-    }
-    .to_string()
+    PcrDump::new(HashAlg::Sha256, pcrs).unwrap()
 }
 
 #[test]

@@ -15,10 +15,11 @@ use zeroize::Zeroize as _;
 
 use self::add::Addition;
 use self::view::{VERIFIER_ID, View};
-use crate::envelope::{API_VERSIONS, CURRENT_VERSION, Nothing};
+use crate::envelope::{CURRENT_VERSION, Nothing, VERIFIER_VERSIONS};
 use crate::http::{
     ApiError, administrators_only, fallback, read, success, supported_versions_only,
 };
+use crate::payloads::Vault;
 use crate::rounds::schedule::{ChangeError, Rounds};
 
 pub mod add;
@@ -33,6 +34,8 @@ pub struct Api {
     pub ip: String,
     /// This verifier's port.
     pub port: u16,
+    /// Sealed payloads, which go with their nodes.
+    pub vault: Vault,
 }
 
 /// The verifier's routes. All but `/version` are for administrators only.
@@ -57,7 +60,7 @@ type AgentPath = Path<(String, String)>;
 type Answer = Result<Response, ApiError>;
 
 async fn version() -> Response {
-    success(json!({ "current_version": CURRENT_VERSION, "supported_versions": API_VERSIONS }))
+    success(json!({ "current_version": CURRENT_VERSION, "supported_versions": VERIFIER_VERSIONS }))
 }
 
 async fn list(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
@@ -97,7 +100,14 @@ async fn add_node(State(api): State<Api>, path: AgentPath, body: Body) -> Answer
 }
 
 async fn remove(State(api): State<Api>, path: AgentPath) -> Answer {
-    changed(api.rounds.remove(id_of(path)?).await)
+    let id = id_of(path)?;
+    let node = api.rounds.get(&id);
+    let removed = api.rounds.remove(id).await;
+    if removed.is_ok() {
+        let deposit = node.and_then(|node| node.push.as_ref()?.held().deposit);
+        deposit.inspect(|deposit| api.vault.forget(&deposit.file));
+    }
+    changed(removed)
 }
 
 async fn reactivate(State(api): State<Api>, path: AgentPath) -> Answer {

@@ -11,7 +11,9 @@ use agent_core::wire::quote::{HashAlg, SignAlg};
 use agent_core::wire::text::Hex;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use p256::elliptic_curve::sec1::ToSec1Point as _;
 use rsa::pkcs8::{EncodePublicKey as _, LineEnding};
+use rsa::traits::PublicKeyParts as _;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
@@ -158,8 +160,14 @@ pub struct AkPublic {
 /// The key in the form that checks signatures fastest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verifying {
-    Rsa(Box<rsa::PublicKey>),
-    P256(Box<p256::ecdsa::VerifyingKey>),
+    /// The modulus, big-endian.
+    Rsa(Box<[u8]>),
+    P256 {
+        /// SEC 1, uncompressed.
+        point: Box<[u8]>,
+        /// For the hashes that the fast way doesn't have.
+        key: Box<p256::ecdsa::VerifyingKey>,
+    },
 }
 
 impl AkPublic {
@@ -194,8 +202,11 @@ impl AkPublic {
         let hash_alg = HashAlg::from_tpm_id(area.scheme.hash)
             .ok_or_else(|| refused("scheme hash", area.scheme.hash.into(), HASHES))?;
         let verifying = match &area.numbers {
-            KeyNumbers::Rsa(key) => Verifying::Rsa(key.clone()),
-            KeyNumbers::P256(key) => Verifying::P256(Box::new(key.into())),
+            KeyNumbers::Rsa(key) => Verifying::Rsa(key.n_bytes()),
+            KeyNumbers::P256(key) => Verifying::P256 {
+                point: key.to_sec1_point(false).as_bytes().into(),
+                key: Box::new(key.into()),
+            },
         };
         Ok(Self {
             marshalled: marshalled.into(),

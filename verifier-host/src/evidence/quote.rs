@@ -4,16 +4,13 @@
 //! transport key in PCR 16.
 
 use agent_core::wire::quote::{
-    self as wire, ClockInfo, HashAlg, PcrDump, PcrMask, QuoteBuffer, QuoteText, SignAlg, Signature,
+    self as wire, ClockInfo, HashAlg, PcrDump, PcrMask, QuoteBuffer, QuoteText, SignAlg,
 };
-use p256::ecdsa::signature::hazmat::PrehashVerifier as _;
-use rsa::Pkcs1v15Sign;
-use sha2::{Sha256, Sha384, Sha512};
 use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 
-use super::area::COORDINATE_BYTES;
-use super::public::{AkPublic, Verifying};
+use super::public::AkPublic;
+use super::signature;
 
 /// The PCR that holds the transport key's hash; it is in every quote.
 pub const TRANSPORT_PCR: u8 = 16;
@@ -148,42 +145,18 @@ pub fn check(ak: &AkPublic, text: &str, challenge: &Challenge<'_>) -> Result<Quo
     })
 }
 
-fn check_signature(ak: &AkPublic, quote: &QuoteText<'_>) -> Result<(), QuoteError> {
+/// Whether the registered key signed the quote, with its own scheme and hash.
+pub(super) fn check_signature(ak: &AkPublic, quote: &QuoteText<'_>) -> Result<(), QuoteError> {
     let got = (quote.signature.scheme(), quote.signature.hash());
     let want = (ak.sign_alg(), ak.hash_alg());
     if got != want {
         return Err(QuoteError::Algorithms { got, want });
     }
-    let digest = ak.hash_alg().digest([quote.attest_bytes]);
-    let holds = match (ak.verifying(), &quote.signature) {
-        (Verifying::Rsa(key), Signature::Rsassa { signature, .. }) => {
-            let padding = match ak.hash_alg() {
-                HashAlg::Sha256 => Pkcs1v15Sign::new::<Sha256>(),
-                HashAlg::Sha384 => Pkcs1v15Sign::new::<Sha384>(),
-                HashAlg::Sha512 => Pkcs1v15Sign::new::<Sha512>(),
-            };
-            key.verify(padding, &digest, signature).is_ok()
-        }
-        (Verifying::P256(key), Signature::Ecdsa { r, s, .. }) => ecdsa_signature(r, s)
-            .is_some_and(|signature| key.verify_prehash(&digest, &signature).is_ok()),
-        _ => false,
-    };
-    if holds {
+    if signature::holds(ak, quote.attest_bytes, &quote.signature) {
         Ok(())
     } else {
         Err(QuoteError::Signature)
     }
-}
-
-/// The signature of two numbers, of which the TPM may leave leading zeros out.
-fn ecdsa_signature(r: &[u8], s: &[u8]) -> Option<p256::ecdsa::Signature> {
-    let mut scalars = [[0; COORDINATE_BYTES]; 2];
-    for (scalar, number) in scalars.iter_mut().zip([r, s]) {
-        let zeros = scalar.len().checked_sub(number.len())?;
-        scalar[zeros..].copy_from_slice(number);
-    }
-    let [r, s] = scalars;
-    p256::ecdsa::Signature::from_scalars(r, s).ok()
 }
 
 fn check_answer(quote: &QuoteText<'_>, challenge: &Challenge<'_>) -> Result<(), QuoteError> {
@@ -200,7 +173,8 @@ fn check_answer(quote: &QuoteText<'_>, challenge: &Challenge<'_>) -> Result<(), 
     }
 }
 
-fn check_values(ak: &AkPublic, quote: &QuoteText<'_>) -> Result<(), QuoteError> {
+/// Whether the values beside the quote are those that the TPM signed.
+pub(super) fn check_values(ak: &AkPublic, quote: &QuoteText<'_>) -> Result<(), QuoteError> {
     let got = quote.dump.pcrs();
     let want = quote.attest.pcrs;
     if quote.dump.bank() != quote.attest.bank || got != want {

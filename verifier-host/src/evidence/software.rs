@@ -195,6 +195,20 @@ impl SoftwareTpm {
         take(&identity).0
     }
 
+    /// TPM2_Certify of the AK by the AK: a marshalled `TPMS_ATTEST`.
+    pub(crate) fn certify(&self, challenge: &[u8]) -> Vec<u8> {
+        [
+            &0xFF54_4347_u32.to_be_bytes()[..],
+            &0x8017_u16.to_be_bytes(),
+            &sized(&[0; 34]),
+            &sized(challenge),
+            &[0; 17 + 8],
+            &sized(self.ak().name().as_bytes()),
+            &sized(&[0; 34]),
+        ]
+        .concat()
+    }
+
     /// The text of a quote over these values of the SHA-256 bank or another.
     pub(crate) fn quote(&self, nonce: &str, values: &PcrDump, clock: ClockInfo) -> String {
         let attest = attest(nonce, values, self.ak().hash_alg(), clock);
@@ -238,13 +252,18 @@ fn hmac(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
 }
 
 /// A marshalled `TPMS_ATTEST` of a quote.
-pub(crate) fn attest(nonce: &str, values: &PcrDump, hash: HashAlg, clock: ClockInfo) -> Vec<u8> {
+pub(crate) fn attest(
+    nonce: impl AsRef<[u8]>,
+    values: &PcrDump,
+    hash: HashAlg,
+    clock: ClockInfo,
+) -> Vec<u8> {
     let select = values.pcrs().to_select();
     [
         &0xFF54_4347_u32.to_be_bytes()[..],
         &0x8018_u16.to_be_bytes(),
         &sized(&[0; 34]),
-        &sized(nonce.as_bytes()),
+        &sized(nonce.as_ref()),
         &clock.clock_ms.to_be_bytes(),
         &clock.reset_count.to_be_bytes(),
         &clock.restart_count.to_be_bytes(),

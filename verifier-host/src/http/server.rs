@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, StatusCode};
+use axum::http::{Method, Request, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -191,7 +191,12 @@ async fn answer(
     mut request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
     request.extensions_mut().insert(peer);
-    match timeout(REQUEST_TIME, router.call(request.map(Body::new))).await {
+    let limit = if request.method() == Method::PUT && request.uri().path().ends_with(UPLOAD_PATH) {
+        UPLOAD_TIME
+    } else {
+        REQUEST_TIME
+    };
+    match timeout(limit, router.call(request.map(Body::new))).await {
         Ok(answered) => answered,
         Err(_) => {
             let reason = "the request took too long";
@@ -282,6 +287,12 @@ const HEAD_TIME: Duration = Duration::from_secs(20);
 
 /// From the end of a request's head to its answer.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
+
+/// The same where a large body is uploaded; who reads it sees to it that it goes on.
+const UPLOAD_TIME: Duration = CONNECTION_LIFE;
+
+/// How the paths of uploads end.
+const UPLOAD_PATH: &str = "/sealed";
 
 /// After it a connection ends with its next answer, so that nobody keeps a place for ever.
 const CONNECTION_LIFE: Duration = Duration::from_secs(600);

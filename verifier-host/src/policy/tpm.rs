@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use agent_core::wire::quote::{Digest, PCR_COUNT, PcrMask};
+use agent_core::wire::quote::{Digest, HashAlg, PCR_COUNT, PcrMask};
 use agent_core::wire::text::Hex;
 use serde_json::Value;
 use thiserror::Error;
@@ -130,6 +130,21 @@ impl TpmPolicy {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.wanted.is_empty()
+    }
+
+    /// Whether this bank can satisfy the policy: each PCR that it names has a value as long as the bank's digest.
+    #[must_use]
+    pub fn fits(&self, bank: HashAlg) -> bool {
+        let size = bank.digest_bytes();
+        let has = |values: &[Digest]| values.iter().any(|value| value.len() == size);
+        self.wanted.iter().all(|(_, values)| has(values))
+    }
+
+    /// Whether it decides about a PCR that the boot itself extends: 0 to 9, 11 to 14.
+    #[must_use]
+    pub fn names_boot_pcr(&self) -> bool {
+        let boot = |pcr: u8| matches!(pcr, 0..=9 | 11..=14);
+        self.wanted.iter().any(|(pcr, _)| boot(*pcr))
     }
 
     /// Refuses a policy that names one of these PCRs, because something else decides about them.

@@ -46,7 +46,8 @@ pub async fn sign(store: &Store, node: &Node, failure: &Failure) -> Option<Bytes
 pub async fn send(node: Arc<Node>, body: Bytes, peers: Vec<Arc<Node>>) {
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut sending = JoinSet::new();
-    for peer in peers {
+    // A node that calls by itself has no address to be told at.
+    for peer in peers.into_iter().filter(|peer| !peer.terms.is_push()) {
         let (body, permits) = (body.clone(), Arc::clone(&permits));
         sending.spawn(async move {
             let _permit = permits.acquire_owned().await;
@@ -78,7 +79,9 @@ async fn signature(
 async fn tell(peer: &Node, body: Bytes) -> bool {
     let version = peer.update(|progress| progress.standing.version);
     let path = format!("/v{version}/notifications/revocation");
-    let mut link = peer.link(LIMITS);
+    let Some(mut link) = peer.link(LIMITS) else {
+        return false;
+    };
     let mut pause = FIRST_PAUSE;
     for attempt in 1..=ATTEMPTS {
         let error: LinkError = match link.send(Method::POST, &path, Some(body.clone())).await {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use agent_core::wire::route::ApiVersion;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use serde::Deserialize;
@@ -43,7 +44,12 @@ pub(super) async fn attend(shared: Arc<Shared>, node: Arc<Node>, first: Duration
     let mut pause = first;
     let rounds = || {
         let attendant = Attendant::new(Arc::clone(&shared), Arc::clone(&node));
-        attendant.run(std::mem::replace(&mut pause, later))
+        let first = std::mem::replace(&mut pause, later);
+        async move {
+            if let Some(attendant) = attendant {
+                attendant.run(first).await;
+            }
+        }
     };
     let broken = || {
         error!(agent = %node.id, "a round broke off by an error of this program");
@@ -82,15 +88,16 @@ enum Undelivered {
 }
 
 impl Attendant {
-    fn new(shared: Arc<Shared>, node: Arc<Node>) -> Self {
-        let link = node.link(AGENT_LIMITS);
-        Self {
+    /// None for a node that calls by itself: nobody answers at its address.
+    fn new(shared: Arc<Shared>, node: Arc<Node>) -> Option<Self> {
+        let link = node.link(AGENT_LIMITS)?;
+        Some(Self {
             shared,
             node,
             link,
             extent: Extent::Full,
             written: None,
-        }
+        })
     }
 
     /// Rounds until the node fails.
@@ -280,20 +287,9 @@ impl Attendant {
     }
 
     async fn failed(&mut self, state: OperationalState, failure: Failure) -> Duration {
-        error!(agent = %self.node.id, event = failure.event_id, "failed: {}", failure.reason);
-        let notice = match state {
-            OperationalState::InvalidQuote => {
-                revocation::sign(&self.shared.store, &self.node, &failure).await
-            }
-            _ => None,
-        };
-        self.node
-            .update(|progress| progress.failed(state, failure, unix_now()));
+        let notice = record_failure(&self.shared, &self.node, state, failure).await;
         self.write().await;
-        if let Some(notice) = notice {
-            let peers = self.shared.nodes();
-            tokio::spawn(revocation::send(Arc::clone(&self.node), notice, peers));
-        }
+        spread(&self.shared, &self.node, notice);
         Duration::ZERO
     }
 
@@ -324,6 +320,29 @@ impl Attendant {
                 }
             }
         }
+    }
+}
+
+/// Says in memory and in the log that the node failed; the revocation, if one is due, is signed before anybody knows.
+pub(super) async fn record_failure(
+    shared: &Shared,
+    node: &Node,
+    state: OperationalState,
+    failure: Failure,
+) -> Option<Bytes> {
+    error!(agent = %node.id, event = failure.event_id, "failed: {}", failure.reason);
+    let notice = match state {
+        OperationalState::InvalidQuote => revocation::sign(&shared.store, node, &failure).await,
+        _ => None,
+    };
+    node.update(|progress| progress.failed(state, failure, unix_now()));
+    notice
+}
+
+/// Sends a revocation to all peers, in the background.
+pub(super) fn spread(shared: &Shared, node: &Arc<Node>, notice: Option<Bytes>) {
+    if let Some(notice) = notice {
+        tokio::spawn(revocation::send(Arc::clone(node), notice, shared.nodes()));
     }
 }
 

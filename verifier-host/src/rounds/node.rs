@@ -9,6 +9,7 @@ use rustls::ClientConfig;
 use super::progress::Progress;
 use super::terms::Terms;
 use crate::link::{Endpoint, Limits, Link};
+use crate::push::Push;
 
 /// A node: who it is, what the tenant said, how to reach it, and what happened.
 pub struct Node {
@@ -18,22 +19,26 @@ pub struct Node {
     pub terms: Terms,
     /// Whether V is to be given to it.
     pub has_v: bool,
-    tls: Arc<ClientConfig>,
+    /// What it brought by itself, for a node that calls; none for one that is polled.
+    pub push: Option<Push>,
+    tls: Option<Arc<ClientConfig>>,
     progress: Mutex<Progress>,
 }
 
 impl Node {
-    /// A node that is reached with this TLS configuration, which must trust its registered certificate alone.
+    /// A node that is reached with this TLS configuration, which must trust its registered certificate alone; one that calls
+    /// by itself has none.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         id: Uuid,
         terms: Terms,
         has_v: bool,
         progress: Progress,
-        tls: Arc<ClientConfig>,
+        tls: Option<Arc<ClientConfig>>,
     ) -> Self {
         Self {
             id,
+            push: terms.is_push().then(Push::default),
             terms,
             has_v,
             tls,
@@ -52,14 +57,15 @@ impl Node {
         change(&mut self.lock())
     }
 
-    /// A connection of its own to the agent.
+    /// A connection of its own to the agent; none to a node that calls by itself.
     #[must_use]
-    pub fn link(&self, limits: Limits) -> Link {
+    pub fn link(&self, limits: Limits) -> Option<Link> {
+        let tls = self.tls.clone()?;
         let peer = Endpoint {
             host: self.terms.text.ip.clone(),
             port: self.terms.text.port,
         };
-        Link::new(peer, Some(Arc::clone(&self.tls)), limits)
+        Some(Link::new(peer, Some(tls), limits))
     }
 
     fn lock(&self) -> MutexGuard<'_, Progress> {

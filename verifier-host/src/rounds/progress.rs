@@ -249,6 +249,17 @@ impl Progress {
             })
     }
 
+    /// What is said about a node that calls by itself: one that has been silent for that many seconds is offline, not failed.
+    #[must_use]
+    pub const fn status_of_caller(&self, now: u64, silence: u64) -> AttestationStatus {
+        match self.status() {
+            AttestationStatus::Pass if now.saturating_sub(self.tally.last_pass) > silence => {
+                AttestationStatus::Timeout
+            }
+            status => status,
+        }
+    }
+
     /// What is said about the node.
     #[must_use]
     pub const fn status(&self) -> AttestationStatus {

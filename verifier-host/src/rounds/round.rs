@@ -303,7 +303,7 @@ fn accepted(terms: &Terms, answer: &Answer<'_>) -> Result<HashAlg, Fault> {
 }
 
 /// The last part of the event's name.
-const fn event(error: &QuoteError) -> &'static str {
+pub(super) const fn event(error: &QuoteError) -> &'static str {
     match error {
         QuoteError::Malformed(_) => "invalid_data",
         QuoteError::Algorithms { .. } => "invalid_sign_alg",
@@ -323,6 +323,11 @@ fn quote_failure(event: &str, reason: String) -> Fault {
 }
 
 fn pcr_failure(mismatch: &PcrMismatch) -> Fault {
+    Fault::Failure(Box::new(wrong_pcr(mismatch)))
+}
+
+/// What is said of a PCR that isn't as the policy wants.
+pub(super) fn wrong_pcr(mismatch: &PcrMismatch) -> Failure {
     let expected: Vec<String> = mismatch
         .expected
         .iter()
@@ -333,11 +338,11 @@ fn pcr_failure(mismatch: &PcrMismatch) -> Fault {
         None => ("missing_pcr", "PCR is not in the quote"),
     };
     let got = mismatch.got.as_ref().map(|value| Hex(value).to_string());
-    Fault::failure(
-        format!("pcr_validation.{event}_{}", mismatch.pcr),
-        json!({ "context": context, "pcr": mismatch.pcr, "got": got, "expected": expected }),
-        mismatch.to_string(),
-    )
+    Failure {
+        event_id: format!("pcr_validation.{event}_{}", mismatch.pcr),
+        context: json!({ "context": context, "pcr": mismatch.pcr, "got": got, "expected": expected }),
+        reason: mismatch.to_string(),
+    }
 }
 
 /// The status of an error's envelope.

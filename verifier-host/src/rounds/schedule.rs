@@ -4,10 +4,11 @@
 //! each stops the node's task first, so nobody writes behind its back.
 
 use agent_core::wire::text::Uuid;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::{JoinError, JoinHandle};
@@ -24,7 +25,7 @@ use crate::store::{Store, StoreError};
 /// The rounds of all nodes. Cheap to clone.
 #[derive(Clone)]
 pub struct Rounds {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     authority: Arc<Authority>,
     changing: Arc<Mutex<()>>,
 }
@@ -40,7 +41,7 @@ pub(super) struct Shared {
 
 struct Running {
     node: Arc<Node>,
-    /// `None` while a change is made.
+    /// `None` while a change is made, and for a node that calls by itself.
     task: Option<JoinHandle<()>>,
 }
 
@@ -88,10 +89,14 @@ impl Rounds {
     /// The database. A record that can't be read is logged and left where it is.
     pub async fn resume(&self) -> Result<usize, ChangeError> {
         let mut count = 0_u32;
+        let mut held = self.shared.store.held().await?;
         for stored in self.shared.store.nodes().await? {
             match stored {
                 Ok(stored) => {
                     let node = self.node(stored.id, stored.terms, stored.has_v, stored.progress)?;
+                    if let (Some(push), Some(held)) = (&node.push, held.remove(node.id.as_str())) {
+                        push.hold(|before| *before = held);
+                    }
                     self.start(node, (RESUME_APART * count).min(self.shared.interval));
                     count += 1;
                 }
@@ -190,6 +195,19 @@ impl Rounds {
         self.shared.nodes()
     }
 
+    /// The files of all payloads that are deposited.
+    #[must_use]
+    pub fn sealed_files(&self) -> HashSet<String> {
+        let file = |node: Arc<Node>| Some(node.push.as_ref()?.held().deposit?.file.clone());
+        self.list().into_iter().filter_map(file).collect()
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
     /// The time between two rounds of a node.
     #[must_use]
     pub fn interval(&self) -> Duration {
@@ -212,7 +230,7 @@ impl Rounds {
 
     /// Makes a change while no other is made, and to its end, even if its caller goes away: a node that is half added or half
     /// deleted would be attested by nobody.
-    async fn to_its_end<C, F>(&self, change: C) -> Result<(), ChangeError>
+    pub(super) async fn to_its_end<C, F>(&self, change: C) -> Result<(), ChangeError>
     where
         C: FnOnce(Self) -> F,
         F: Future<Output = Result<(), ChangeError>> + Send + 'static,
@@ -233,17 +251,20 @@ impl Rounds {
         has_v: bool,
         progress: Progress,
     ) -> Result<Arc<Node>, PkiError> {
-        let trust = ServerTrust::Pinned(terms.certificate.clone());
-        let tls = self.authority.client_config(&trust)?;
+        let config = |certificate: &CertificateDer<'static>| {
+            let trust = ServerTrust::Pinned(certificate.clone());
+            self.authority.client_config(&trust)
+        };
+        let tls = terms.certificate.as_ref().map(config).transpose()?;
         Ok(Arc::new(Node::new(id, terms, has_v, progress, tls)))
     }
 
+    /// Begins a node's rounds; one that calls by itself is only listed.
     fn start(&self, node: Arc<Node>, first: Duration) {
-        let task = tokio::spawn(attend(Arc::clone(&self.shared), Arc::clone(&node), first));
-        let running = Running {
-            node,
-            task: Some(task),
-        };
+        let polled = !node.terms.is_push();
+        let rounds = || attend(Arc::clone(&self.shared), Arc::clone(&node), first);
+        let task = polled.then(|| tokio::spawn(rounds()));
+        let running = Running { node, task };
         self.shared.write().insert(running.node.id.clone(), running);
     }
 

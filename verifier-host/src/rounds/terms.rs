@@ -49,8 +49,8 @@ pub struct Terms {
     pub policy: TpmPolicy,
     /// The key that must sign every quote.
     pub ak: AkPublic,
-    /// The certificate that the agent must show, byte for byte.
-    pub certificate: CertificateDer<'static>,
+    /// The certificate that the agent must show, byte for byte; none for a node that calls and is never called.
+    pub certificate: Option<CertificateDer<'static>>,
 }
 
 /// Why terms can't be acted on.
@@ -63,12 +63,6 @@ pub enum TermsError {
     /// The attestation key.
     #[error("ak_tpm: {0}")]
     Ak(#[from] PublicError),
-    /// No certificate: every quote would go over an unauthenticated connection.
-    #[error(
-        "mtls_cert is \"disabled\", and this verifier speaks mutual TLS only; set enable_agent_mtls in the agent's \
-         configuration and let it register again"
-    )]
-    NoTls,
     /// Not a certificate in PEM.
     #[error("mtls_cert is no certificate in PEM")]
     Certificate,
@@ -94,12 +88,10 @@ impl TryFrom<TermsText> for Terms {
         if text.port == 0 {
             return Err(TermsError::Port);
         }
-        if text.mtls_cert == "disabled" {
-            return Err(TermsError::NoTls);
-        }
-        let certificate = CertificateDer::from_pem_slice(text.mtls_cert.as_bytes())
-            .map_err(|_| TermsError::Certificate)?;
-        x509_parser::parse_x509_certificate(&certificate).map_err(|_| TermsError::Certificate)?;
+        let certificate = match text.mtls_cert.as_str() {
+            MTLS_DISABLED => None,
+            pem => Some(certificate(pem)?),
+        };
         Ok(Self {
             policy: TpmPolicy::parse(&text.tpm_policy)?,
             ak: AkPublic::from_base64(&text.ak_tpm)?,
@@ -110,6 +102,12 @@ impl TryFrom<TermsText> for Terms {
 }
 
 impl Terms {
+    /// Whether the node calls by itself (API 3.0) and is never polled.
+    #[must_use]
+    pub const fn is_push(&self) -> bool {
+        self.certificate.is_none()
+    }
+
     /// Whether the tenant accepts this hash.
     #[must_use]
     pub fn accepts_hash(&self, alg: HashAlg) -> bool {
@@ -127,6 +125,13 @@ impl Terms {
     pub fn accepts_encryption(&self, name: &str) -> bool {
         lists(&self.text.accept_tpm_encryption_algs, name)
     }
+}
+
+fn certificate(pem: &str) -> Result<CertificateDer<'static>, TermsError> {
+    let certificate =
+        CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| TermsError::Certificate)?;
+    x509_parser::parse_x509_certificate(&certificate).map_err(|_| TermsError::Certificate)?;
+    Ok(certificate)
 }
 
 /// An [`ApiVersion`] as the text that it is on the wire.
@@ -168,6 +173,9 @@ fn is_host(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:".contains(&byte);
     (1..=MAX_HOST_BYTES).contains(&text.len()) && text.bytes().all(allowed)
 }
+
+/// What stands for the certificate of an agent that has no server.
+pub const MTLS_DISABLED: &str = "disabled";
 
 /// Source: RFC 1035 section 2.3.4.
 const MAX_HOST_BYTES: usize = 255;

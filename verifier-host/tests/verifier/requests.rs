@@ -74,6 +74,10 @@ async fn every_route_by_every_credential() {
         (Method::DELETE, "/v2.6/agents/node"),
         (Method::PUT, "/v2.6/agents/node/reactivate"),
         (Method::PUT, "/v2.6/agents/node/stop"),
+        (Method::PUT, "/v3.0/agents/node/payload"),
+        (Method::GET, "/v3.0/agents/node/payload"),
+        (Method::POST, "/v3.0/agents/node/payload/release"),
+        (Method::POST, "/v3.0/agents/node/attestations"),
     ];
     for (who, credentials) in [
         ("nobody", None),
@@ -241,7 +245,12 @@ async fn additions_that_are_refused() {
             "not a JSON object",
         ),
         ("policy isn't text", "tpm_policy", json!({}), "wrong type"),
-        ("no TLS", "mtls_cert", "disabled".into(), "mutual TLS"),
+        (
+            "no way to give V",
+            "mtls_cert",
+            "disabled".into(),
+            "deposit its",
+        ),
         ("no certificate", "mtls_cert", "x".into(), "mtls_cert"),
         ("V too short", "v", short.into(), "v is not"),
         ("V no base64", "v", "*".into(), "v is not"),

@@ -43,6 +43,12 @@ pub enum AddError {
     /// V isn't a key half.
     #[error("v is not the base64 of 16 or 32 bytes")]
     V,
+    /// V for a node that nobody can bring it to.
+    #[error(
+        "mtls_cert is \"disabled\": this node calls by itself and can't be given v; add it with v null and deposit its \
+         payload (PUT /v3.0/agents/.../payload), or set enable_agent_mtls in the agent's configuration and let it register again"
+    )]
+    PushWithV,
     /// A version of the agent API that isn't spoken here.
     #[error(
         "supported_version is none of the agent API that this verifier speaks (2.1 to {})",
@@ -108,6 +114,9 @@ impl Addition {
             mtls_cert: body.mtls_cert,
             supported_version,
         })?;
+        if terms.is_push() && secrets.v.is_some() {
+            return Err(AddError::PushWithV);
+        }
         Ok(Self { terms, secrets })
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::rounds::node::Node;
+use crate::rounds::node::{Node, unix_now};
 use crate::rounds::progress::{AttestationStatus, Failure, OperationalState, Unreachable};
 
 /// A node as tenants see it. It has no secret: Keylime's `v` is always null here.
@@ -50,7 +50,11 @@ impl View {
     #[must_use]
     pub fn of(node: &Node, interval: Duration) -> Self {
         let progress = node.progress();
-        let attestation_status = progress.status();
+        let attestation_status = if node.terms.is_push() {
+            progress.status_of_caller(unix_now(), silence(interval))
+        } else {
+            progress.status()
+        };
         let standing = progress.standing;
         let tally = progress.tally;
         let text = node.terms.text.clone();
@@ -100,6 +104,14 @@ impl View {
         }
     }
 }
+
+/// Seconds without a word after which a node that calls by itself counts as offline.
+fn silence(interval: Duration) -> u64 {
+    // The clock of the last pass has whole seconds.
+    (interval * SILENT_INTERVALS).as_secs() + 2
+}
+
+const SILENT_INTERVALS: u32 = 5;
 
 /// The name of the one verifier of a database.
 pub const VERIFIER_ID: &str = "default";

@@ -1,0 +1,636 @@
+//! `/v3.0/agents/{id}/attestations`: what is asked, what comes back, and the verdict.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use agent_core::wire::quote::{ClockInfo, HashAlg, PcrMask};
+use agent_core::wire::statement::{CHALLENGE_BYTES, STATEMENT_PCR};
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::header::{CONTENT_TYPE, LOCATION};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use rand::TryRng as _;
+use rand::rngs::SysRng;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::error::{Error, JSON_API, document};
+use super::sessions::rfc3339;
+use super::{Answer, Api, Caller, agent_id, push_of, to_its_end};
+use crate::evidence::pushed::{Asked, Parts, Pushed};
+use crate::http::{Peer, read};
+use crate::payloads::Boot;
+use crate::push::Held;
+use crate::push::attestations::{Attestation, NotTaken, Proof, Question, Said, Stage};
+use crate::push::sessions::{CHALLENGE_LIFE, Session};
+use crate::rounds::node::Node;
+use crate::rounds::progress::{Failure, OperationalState};
+use crate::rounds::push::judge;
+
+#[derive(Deserialize)]
+struct Begin<'a> {
+    #[serde(borrow)]
+    data: BeginData<'a>,
+}
+
+#[derive(Deserialize)]
+struct BeginData<'a> {
+    #[serde(borrow)]
+    attributes: BeginAttributes<'a>,
+}
+
+#[derive(Deserialize)]
+struct BeginAttributes<'a> {
+    #[serde(borrow)]
+    evidence_supported: Vec<Supported<'a>>,
+    #[serde(borrow)]
+    system_info: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Supported<'a> {
+    #[serde(borrow)]
+    evidence_class: Cow<'a, str>,
+    #[serde(borrow)]
+    evidence_type: Cow<'a, str>,
+    #[serde(borrow)]
+    capabilities: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Capabilities<'a> {
+    #[serde(borrow)]
+    available_subjects: BTreeMap<Cow<'a, str>, &'a RawValue>,
+    #[serde(borrow)]
+    certification_keys: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct CertificationKey<'a> {
+    #[serde(borrow)]
+    server_identifier: Cow<'a, str>,
+}
+
+#[derive(Serialize)]
+struct Chosen<'a> {
+    challenge: String,
+    signature_scheme: &'static str,
+    hash_algorithm: &'static str,
+    selected_subjects: BTreeMap<&'static str, Vec<u8>>,
+    certification_key: &'a RawValue,
+}
+
+/// Begins an attestation: a challenge, and what is to be quoted.
+pub(super) async fn begin(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let session = api.session(&headers, &agent_id(&id)?)?;
+    json_api(&headers)?;
+    let node = &session.node;
+    let push = push_of(node)?;
+    may_attest(node)?;
+    let now = api.clock.both();
+    push.attestations().paced(api.rounds.interval(), now.0)?;
+    let body = read(body, MAX_BEGIN_BYTES).await?;
+    let question = question(node, &push.held(), &body)?;
+    let requested = json!({
+        "evidence_class": CERTIFICATION,
+        "evidence_type": TPM_QUOTE,
+        "chosen_parameters": &*question.said.chosen,
+    });
+    let index = {
+        let mut attestations = push.attestations();
+        if attestations.is_evaluating(session.id) {
+            let detail = "evidence of this session is being evaluated";
+            return Err(Error::new(StatusCode::CONFLICT, "two-at-once", detail));
+        }
+        attestations.begin(session.id, question, now)
+    };
+    let place = format!("/v3.0/agents/{}/attestations/{index}", node.id);
+    let body = json!({
+        "data": {
+            "type": "attestation",
+            "id": index.to_string(),
+            "attributes": {
+                "stage": "awaiting_evidence",
+                "evidence_requested": [requested],
+                "created_at": rfc3339(now.1),
+                "challenges_expire_at": rfc3339(now.1 + CHALLENGE_LIFE.as_secs()),
+            },
+        },
+        "links": { "self": &place },
+    });
+    let mut response = document(StatusCode::CREATED, &body);
+    if let Ok(place) = HeaderValue::try_from(place) {
+        response.headers_mut().insert(LOCATION, place);
+    }
+    Ok(response)
+}
+
+/// Whether the node is attested: one that failed or was stopped isn't, until it is reactivated.
+fn may_attest(node: &Node) -> Result<(), Error> {
+    node.update(|progress| {
+        let standing = &progress.standing;
+        match (standing.state, &standing.failure) {
+            (OperationalState::Stopped, _) => Err(Error::not_passed(
+                "this node's attestation was stopped; its tenant has to reactivate it",
+            )),
+            (state, Some(failure)) if !state.is_attesting() => Err(Error::not_passed(format!(
+                "this node failed before ({}); its tenant has to reactivate it",
+                failure.reason
+            ))),
+            (state, None) if !state.is_attesting() => {
+                Err(Error::not_passed("this node failed before"))
+            }
+            _ => Ok(()),
+        }
+    })
+}
+
+/// What this node is asked for: what its policy names, and with a deposit what a release needs.
+fn question(node: &Node, held: &Held, body: &[u8]) -> Result<Question, Error> {
+    let begin: Begin<'_> = serde_json::from_slice(body)
+        .map_err(|error| Error::document("/data", format!("not the document expected: {error}")))?;
+    let attributes = begin.data.attributes;
+    let mut supported = attributes.evidence_supported.iter();
+    let quote = supported
+        .find(|one| one.evidence_class == CERTIFICATION && one.evidence_type == TPM_QUOTE)
+        .ok_or_else(|| Error::document(SUPPORTED_POINTER, "a tpm_quote is needed"))?;
+    let pointer = |rest: &str| format!("{SUPPORTED_POINTER}/0/capabilities{rest}");
+    let capabilities: Capabilities<'_> = serde_json::from_str(quote.capabilities.get())
+        .map_err(|error| Error::document(pointer(""), error.to_string()))?;
+    let is_ak = |key: &&RawValue| {
+        let key = serde_json::from_str::<CertificationKey<'_>>(key.get());
+        key.is_ok_and(|key| key.server_identifier == "ak")
+    };
+    let mut keys = capabilities.certification_keys.into_iter();
+    let key = keys
+        .find(is_ak)
+        .ok_or_else(|| Error::document(pointer("/certification_keys"), "the key ak is needed"))?;
+
+    let bank = bank(node, held)?;
+    if !capabilities.available_subjects.contains_key(bank.name()) {
+        let detail = format!("PCRs of bank {} are needed", bank.name());
+        return Err(Error::document(pointer("/available_subjects"), detail));
+    }
+    let pcrs = selection(node, held);
+    let mut challenge = [0; CHALLENGE_BYTES];
+    SysRng
+        .try_fill_bytes(&mut challenge)
+        .map_err(|error| Error::internal(&error))?;
+    let chosen = Chosen {
+        challenge: BASE64_STANDARD.encode(challenge),
+        signature_scheme: node.terms.ak.sign_alg().name(),
+        hash_algorithm: node.terms.ak.hash_alg().name(),
+        selected_subjects: BTreeMap::from([(bank.name(), pcrs.iter().collect())]),
+        certification_key: key,
+    };
+    let chosen =
+        serde_json::value::to_raw_value(&chosen).map_err(|error| Error::internal(&error))?;
+    Ok(Question {
+        challenge,
+        bank,
+        pcrs,
+        previous: last_clock(node, held),
+        said: Said {
+            capabilities: quote.capabilities.to_owned(),
+            chosen,
+            system_info: attributes.system_info.to_owned(),
+        },
+    })
+}
+
+/// The bank that the policy's values are of, and the deposit's.
+fn bank(node: &Node, held: &Held) -> Result<HashAlg, Error> {
+    let terms = &node.terms;
+    let usable = |bank: &HashAlg| terms.policy.fits(*bank) && terms.accepts_hash(*bank);
+    let all = [
+        terms.ak.hash_alg(),
+        HashAlg::Sha256,
+        HashAlg::Sha384,
+        HashAlg::Sha512,
+    ];
+    let bank = match &held.deposit {
+        Some(deposit) => Some(deposit.manifest.cap.bank).filter(usable),
+        None => all.into_iter().find(usable),
+    };
+    let bank = bank.filter(|_| terms.accepts_signing(terms.ak.sign_alg()));
+    bank.ok_or_else(|| {
+        let detail = "what the tenant accepts and what its policy names fit no bank, or not this attestation key";
+        Error::new(StatusCode::FORBIDDEN, "algorithms", detail)
+    })
+}
+
+fn selection(node: &Node, held: &Held) -> PcrMask {
+    let policy = node.terms.policy.mask();
+    match &held.deposit {
+        Some(deposit) => policy.with(deposit.manifest.cap.pcr).with(STATEMENT_PCR),
+        // A quote of nothing is none.
+        None if policy == PcrMask::EMPTY => policy.with(STATEMENT_PCR),
+        None => policy,
+    }
+}
+
+/// The clock that a quote which answers from now on can't be behind.
+fn last_clock(node: &Node, held: &Held) -> Option<ClockInfo> {
+    let boot = held.boot?;
+    let clock = node.update(|progress| progress.clock());
+    let same = |clock: &ClockInfo| {
+        (clock.reset_count, clock.restart_count) == (boot.reset_count, boot.restart_count)
+    };
+    Some(ClockInfo {
+        clock_ms: clock.filter(same).map_or(0, |clock| clock.clock_ms),
+        reset_count: boot.reset_count,
+        restart_count: boot.restart_count,
+        safe: boot.safe,
+    })
+}
+
+#[derive(Deserialize)]
+struct Finish<'a> {
+    #[serde(borrow)]
+    data: FinishData<'a>,
+}
+
+#[derive(Deserialize)]
+struct FinishData<'a> {
+    #[serde(borrow)]
+    attributes: FinishAttributes<'a>,
+}
+
+#[derive(Deserialize)]
+struct FinishAttributes<'a> {
+    #[serde(borrow)]
+    evidence_collected: Vec<Collected<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Collected<'a> {
+    #[serde(borrow)]
+    evidence_class: Cow<'a, str>,
+    #[serde(borrow)]
+    evidence_type: Cow<'a, str>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct QuoteData<'a> {
+    #[serde(borrow)]
+    subject_data: Cow<'a, str>,
+    #[serde(borrow)]
+    message: Cow<'a, str>,
+    #[serde(borrow)]
+    signature: Cow<'a, str>,
+}
+
+/// The parts of a quote, decoded.
+pub(super) struct Evidence {
+    pub(super) message: Vec<u8>,
+    pub(super) signature: Vec<u8>,
+    pub(super) subject_data: Vec<u8>,
+}
+
+impl Evidence {
+    pub(super) fn parts(&self) -> Parts<'_> {
+        Parts {
+            message: &self.message,
+            signature: &self.signature,
+            subject_data: &self.subject_data,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Echo<'a> {
+    data: EchoData<'a>,
+    meta: Meta,
+}
+
+#[derive(Serialize)]
+struct EchoData<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: String,
+    attributes: EchoAttributes<'a>,
+}
+
+#[derive(Serialize)]
+struct EchoAttributes<'a> {
+    stage: &'static str,
+    evaluation: &'static str,
+    evidence: [EchoEvidence<'a>; 1],
+    system_info: &'a RawValue,
+}
+
+#[derive(Serialize)]
+struct EchoEvidence<'a> {
+    evidence_class: &'static str,
+    evidence_type: &'static str,
+    capabilities: &'a RawValue,
+    chosen_parameters: &'a RawValue,
+    data: &'a RawValue,
+}
+
+#[derive(Serialize)]
+struct Meta {
+    seconds_to_next_attestation: u64,
+}
+
+/// Takes the evidence, and judges it.
+pub(super) async fn finish(
+    State(api): State<Api>,
+    Path((id, index)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let session = api.session(&headers, &agent_id(&id)?)?;
+    json_api(&headers)?;
+    let body: Bytes = read(body, MAX_FINISH_BYTES).await?;
+    let (data, evidence) = evidence(&body)?;
+    let now = api.clock.now();
+    let (index, question) = {
+        let mut attestations = push_of(&session.node)?.attestations();
+        let index = number(&index, || {
+            attestations.latest(Some(session.id)).map(|one| one.index)
+        })?;
+        (
+            index,
+            attestations
+                .take(index, session.id, now)
+                .map_err(not_taken)?,
+        )
+    };
+    let settling = Settling {
+        api: api.clone(),
+        session,
+        index,
+        now,
+    };
+    let question = to_its_end(settling.settle(question, evidence)).await?;
+    let said = &question.said;
+    let echo = Echo {
+        data: EchoData {
+            kind: "attestation",
+            id: index.to_string(),
+            attributes: EchoAttributes {
+                stage: "evaluating_evidence",
+                evaluation: "pending",
+                evidence: [EchoEvidence {
+                    evidence_class: CERTIFICATION,
+                    evidence_type: TPM_QUOTE,
+                    capabilities: &said.capabilities,
+                    chosen_parameters: &said.chosen,
+                    data,
+                }],
+                system_info: &said.system_info,
+            },
+        },
+        meta: Meta {
+            seconds_to_next_attestation: api.rounds.interval().as_secs_f64().ceil() as u64,
+        },
+    };
+    Ok(document(StatusCode::ACCEPTED, &echo))
+}
+
+fn evidence(body: &[u8]) -> Result<(&RawValue, Evidence), Error> {
+    let finish: Finish<'_> = serde_json::from_slice(body)
+        .map_err(|error| Error::document("/data", format!("not the document expected: {error}")))?;
+    let [one] = finish.data.attributes.evidence_collected.as_slice() else {
+        return Err(Error::document(
+            COLLECTED_POINTER,
+            "one tpm_quote was asked for",
+        ));
+    };
+    if one.evidence_class != CERTIFICATION || one.evidence_type != TPM_QUOTE {
+        let pointer = format!("{COLLECTED_POINTER}/0/evidence_type");
+        return Err(Error::document(pointer, "a tpm_quote was asked for"));
+    }
+    let pointer = |name: &str| format!("{COLLECTED_POINTER}/0/data{name}");
+    let data: QuoteData<'_> = serde_json::from_str(one.data.get())
+        .map_err(|error| Error::document(pointer(""), error.to_string()))?;
+    let decode = |name: &str, text: &str| {
+        let decoded = BASE64_STANDARD.decode(text);
+        decoded.map_err(|_| Error::document(pointer(name), "no base64"))
+    };
+    let evidence = Evidence {
+        message: decode("/message", &data.message)?,
+        signature: decode("/signature", &data.signature)?,
+        subject_data: decode("/subject_data", &data.subject_data)?,
+    };
+    Ok((one.data, evidence))
+}
+
+fn not_taken(why: NotTaken) -> Error {
+    match why {
+        NotTaken::Unknown => Error::unknown_attestation(),
+        NotTaken::Repeated => Error::new(
+            StatusCode::FORBIDDEN,
+            "repeated",
+            "the evidence of this attestation came before",
+        ),
+        NotTaken::Late => Error::new(
+            StatusCode::FORBIDDEN,
+            "late",
+            "the challenge of this attestation has expired",
+        ),
+        NotTaken::Busy => Error::new(
+            StatusCode::CONFLICT,
+            "two-at-once",
+            "the evidence of this attestation is being evaluated",
+        ),
+    }
+}
+
+/// Evidence on its way to a verdict.
+struct Settling {
+    api: Api,
+    session: Arc<Session>,
+    index: u64,
+    now: Instant,
+}
+
+impl Settling {
+    async fn settle(
+        self,
+        question: Box<Question>,
+        evidence: Evidence,
+    ) -> Result<Box<Question>, Error> {
+        let node = &self.session.node;
+        let asked = Asked {
+            challenge: &question.challenge,
+            bank: question.bank,
+            pcrs: question.pcrs,
+            previous: question.previous,
+        };
+        let settled = match judge(&node.terms, evidence.parts(), &asked) {
+            Ok(pushed) => self.passed(&question, pushed).await,
+            Err(failure) => self.failed(*failure).await,
+        };
+        if settled.is_err() {
+            let reason = "the verifier failed; its log says why".to_owned();
+            self.set(Stage::Failed { reason });
+        }
+        settled.map(|()| question)
+    }
+
+    async fn passed(&self, question: &Question, pushed: Pushed) -> Result<(), Error> {
+        let node = &self.session.node;
+        let went_back = pushed.went_back;
+        let proof = Proof {
+            challenge: question.challenge,
+            bank: pushed.pcrs.bank(),
+            values: pushed.pcrs.values().to_vec(),
+            clock: pushed.clock,
+            received: self.now,
+            released: None,
+        };
+        self.see_boot(&proof, went_back).await?;
+        if !self.api.rounds.caller_passed(node, proof.clock).await? {
+            let reason = "the node failed or was stopped meanwhile".to_owned();
+            self.set(Stage::Failed { reason });
+            return Ok(());
+        }
+        self.session.extend(self.now);
+        self.set(Stage::Passed(Box::new(proof)));
+        Ok(())
+    }
+
+    /// Notes the boot, in the database if anything of it is new.
+    async fn see_boot(&self, proof: &Proof, went_back: bool) -> Result<(), Error> {
+        let node = &self.session.node;
+        let push = push_of(node)?;
+        let seen = |held: &Held| {
+            let cap = held.deposit.as_ref().map(|deposit| &deposit.manifest.cap);
+            Boot::seen(held.boot.as_ref(), proof, cap, went_back)
+        };
+        let held = push.held();
+        if held.boot == Some(seen(&held)) {
+            return Ok(());
+        }
+        let _one = push.deciding.lock().await;
+        let boot = seen(&push.held());
+        if went_back {
+            tracing::warn!(agent = %node.id, "its TPM's boot counters went back: it was cleared, or it is another one");
+        }
+        self.api.rounds.store().save_boot(&node.id, &boot).await?;
+        push.hold(|held| held.boot = Some(boot));
+        Ok(())
+    }
+
+    async fn failed(&self, failure: Failure) -> Result<(), Error> {
+        let reason = failure.reason.clone();
+        self.set(Stage::Failed { reason });
+        Ok(self
+            .api
+            .rounds
+            .caller_failed(&self.session.node, failure)
+            .await?)
+    }
+
+    fn set(&self, stage: Stage) {
+        if let Some(push) = &self.session.node.push {
+            push.attestations().set(self.index, self.session.id, stage);
+        }
+    }
+}
+
+/// One attestation, or the latest: for the agent of its own session, for administrators of all.
+pub(super) async fn show(
+    State(api): State<Api>,
+    Path((id, index)): Path<(String, String)>,
+    peer: Peer,
+    headers: HeaderMap,
+) -> Answer {
+    let caller = api.caller(&peer, &headers, &agent_id(&id)?)?;
+    let (node, session) = match &caller {
+        Caller::Agent(session) => (&session.node, Some(session.id)),
+        Caller::Administrator(node) => (node, None),
+    };
+    let attestations = push_of(node)?.attestations();
+    let latest = attestations.latest(session);
+    let index = number(&index, || latest.map(|one| one.index))?;
+    let mut all = attestations.iter();
+    let one = all
+        .find(|one| one.index == index && session.is_none_or(|session| one.session == session))
+        .ok_or_else(Error::unknown_attestation)?;
+    Ok(document(StatusCode::OK, &json!({ "data": view(one) })))
+}
+
+/// The attestations that are kept, oldest first.
+pub(super) async fn list(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    peer: Peer,
+    headers: HeaderMap,
+) -> Answer {
+    let caller = api.caller(&peer, &headers, &agent_id(&id)?)?;
+    let (node, session) = match &caller {
+        Caller::Agent(session) => (&session.node, Some(session.id)),
+        Caller::Administrator(node) => (node, None),
+    };
+    let attestations = push_of(node)?.attestations();
+    let own = |one: &&Attestation| session.is_none_or(|session| one.session == session);
+    let views: Vec<_> = attestations.iter().filter(own).map(view).collect();
+    Ok(document(StatusCode::OK, &json!({ "data": views })))
+}
+
+fn view(one: &Attestation) -> serde_json::Value {
+    let (stage, evaluation, reason) = match &one.stage {
+        Stage::Awaiting { .. } => ("awaiting_evidence", "pending", None),
+        Stage::Evaluating => ("evaluating_evidence", "pending", None),
+        Stage::Passed(_) => ("evaluation_complete", "pass", None),
+        Stage::Failed { reason } => ("evaluation_complete", "fail", Some(reason)),
+    };
+    json!({
+        "type": "attestation",
+        "id": one.index.to_string(),
+        "attributes": {
+            "index": one.index,
+            "stage": stage,
+            "evaluation": evaluation,
+            "failure_reason": reason,
+            "created_at": rfc3339(one.created_at),
+        },
+    })
+}
+
+fn number(index: &str, latest: impl FnOnce() -> Option<u64>) -> Result<u64, Error> {
+    let index = match index {
+        "latest" => latest(),
+        index => index.parse().ok(),
+    };
+    index.ok_or_else(Error::unknown_attestation)
+}
+
+fn json_api(headers: &HeaderMap) -> Result<(), Error> {
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next());
+    match kind.map(str::trim) {
+        Some(JSON_API | "application/json") => Ok(()),
+        _ => Err(Error::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "media-type",
+            format!("the body must be {JSON_API}"),
+        )),
+    }
+}
+
+const CERTIFICATION: &str = "certification";
+const TPM_QUOTE: &str = "tpm_quote";
+const SUPPORTED_POINTER: &str = "/data/attributes/evidence_supported";
+const COLLECTED_POINTER: &str = "/data/attributes/evidence_collected";
+
+/// Capabilities are kept until the evidence comes.
+const MAX_BEGIN_BYTES: usize = 32 << 10;
+const MAX_FINISH_BYTES: usize = 64 << 10;
