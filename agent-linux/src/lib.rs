@@ -11,7 +11,7 @@
 //! | [`privilege`], [`fence`] | what the agent gives up: root, and files |
 //! | [`notifier`], [`actions`] | whose revocation notices count, and what they set off |
 //! | [`run`] | all of it together, from start to stop |
-//! | [`outbound`], [`spool`], [`exit`] | the agent that calls its verifier; where sealed bytes wait; how it ends |
+//! | [`calling`], [`outbound`] | the agent that calls its verifier, from start to end |
 //!
 //! | feature | what it adds |
 //! | --- | --- |
@@ -26,6 +26,7 @@ compile_error!("the feature plain-http is for tests: no release build may have i
 
 #[cfg(feature = "pull")]
 pub mod actions;
+pub mod calling;
 pub mod config;
 pub mod exit;
 pub mod fence;

@@ -6,9 +6,10 @@ mod unwinding;
 use std::io::Write;
 use std::process::ExitCode;
 
+use agent_core::outbound::Mode;
 use agent_linux::config::{Invocation, help};
 use agent_linux::exit::Exit;
-use agent_linux::{log, offline};
+use agent_linux::{calling, log, offline};
 
 fn main() -> ExitCode {
     #[cfg(feature = "tss")]
@@ -27,10 +28,13 @@ fn main() -> ExitCode {
                 Err(error) => fail(&error, Exit::Internal),
             }
         }
-        // What calls a verifier takes its configuration here.
-        Ok(Invocation::Push(config, warnings) | Invocation::Provision(config, warnings)) => {
+        Ok(Invocation::Push(config, warnings)) => {
             log::begin(config.log_level, &warnings);
-            fail(&"this build can't call a verifier yet", Exit::Internal)
+            calling::call(Mode::Push, *config)
+        }
+        Ok(Invocation::Provision(config, warnings)) => {
+            log::begin(config.log_level, &warnings);
+            calling::call(Mode::Provision, *config)
         }
         Ok(Invocation::Cap(config, warnings)) => {
             log::begin(config.log_level, &warnings);

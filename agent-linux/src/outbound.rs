@@ -5,7 +5,6 @@
 
 mod ending;
 mod fetch;
-mod land;
 mod link;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -14,7 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use agent_core::outbound::{Moment, Outbound, OutboundConfig, ScriptOutcome, Step, Verify, Why};
+use agent_core::outbound::{
+    Moment, Outbound, OutboundConfig, ScriptOutcome, Step, Unpack, Verify, Why,
+};
 use agent_core::payload::zip::Limits;
 use agent_core::secret::Secret;
 use agent_core::tpm::OutboundTpm;
@@ -25,6 +26,7 @@ use crate::job::{End as JobEnd, Ended, Identity, OutputPolicy};
 use crate::landing::Zone;
 use crate::memory::wipe_stack;
 use crate::script::Script;
+use crate::spool::Spool;
 
 pub use ending::Ending;
 use fetch::{Got, Store};
@@ -188,7 +190,8 @@ where
                     machine.fetched(&moment, &got.as_fetched());
                 }
                 Step::Unpack(unpack) => {
-                    let landed = land::land(self.zone, store.take(), unpack, &self.terms.archives);
+                    let landed = self.land(store.take(), &unpack);
+                    drop(unpack);
                     match &landed {
                         Ok(()) => {
                             let unzipped = self.zone.unzipped();
@@ -219,6 +222,16 @@ where
                 Step::Done(end) => return Ending::Done(end),
             }
         }
+    }
+
+    /// Opens and unpacks a payload into the landing zone, all or nothing.
+    fn land(&mut self, spool: Option<Spool>, unpack: &Unpack<'_>) -> Result<(), String> {
+        let mut spool = spool.ok_or("its sealed bytes are gone")?;
+        let limits = &self.terms.archives;
+        self.zone
+            .land(&mut spool, &unpack.key, &unpack.binding, limits)
+            .map(drop)
+            .map_err(|error| error.to_string())
     }
 
     /// Waits, unless there is no time for it: then the ending.

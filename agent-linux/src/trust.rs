@@ -61,6 +61,12 @@ impl Pinned {
         Ok(Self(digests))
     }
 
+    /// SHA-256 of each one's DER.
+    #[must_use]
+    pub fn digests(&self) -> &[[u8; 32]] {
+        &self.0
+    }
+
     /// Whether this certificate, in DER, is one of them.
     #[must_use]
     pub fn has(&self, certificate: &[u8]) -> bool {
