@@ -6,6 +6,7 @@
 mod beneath;
 mod error;
 mod mount;
+mod spooled;
 mod unpacking;
 
 use std::io::{self, ErrorKind};
@@ -13,11 +14,13 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, fchown, lchown};
 use std::path::{Path, PathBuf};
 
+use agent_core::payload::zip::Limits;
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::fence::Fence;
 pub use error::{LandingError, Occupant};
+pub use spooled::SpoolLandingError;
 pub use unpacking::Unpacking;
 
 /// Whose the landing zone is: this user's, who alone looks in, and this group's.
@@ -53,8 +56,8 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// Opens `secure/` in `keylime_dir` and mounts its tmpfs of `size` bytes if it isn't there yet. What a killed agent left
-    /// half unpacked is removed; a payload that was complete stays.
+    /// Opens `secure/` in `keylime_dir`, or in another directory such as `/run/keyhalf`, and mounts its tmpfs of `size` bytes
+    /// if it isn't there yet. What a killed agent left half unpacked is removed; a payload that was complete stays.
     ///
     /// # Errors
     /// [`LandingError`], among them that something else is mounted or stored at that place.
@@ -75,6 +78,16 @@ impl Zone {
         zone.remove_leftovers()?;
         zone.hand_over(owner)?;
         Ok(zone)
+    }
+
+    /// The size of a zone for payloads within these limits: an old and a new one exist together, and each file takes whole
+    /// pages.
+    #[must_use]
+    pub fn size_for(limits: &Limits) -> u64 {
+        let pages = u64::try_from(limits.entries)
+            .unwrap_or(u64::MAX)
+            .saturating_mul(PAGE_BYTES);
+        limits.bytes.saturating_add(pages).saturating_mul(2)
     }
 
     /// Whether the zone's path leads to it for the user that this process is now.
@@ -202,6 +215,8 @@ fn open_parent(path: &Path, owner: Owner) -> Result<OwnedFd, LandingError> {
     Ok(parent)
 }
 
+/// The most that a file's last page wastes.
+const PAGE_BYTES: u64 = 4096;
 /// The zone's name in the Keylime directory.
 const SECURE: &str = "secure";
 /// The payload's name in the zone.

@@ -2,8 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::panic::resume_unwind;
-use std::thread;
 
 use agent_core::agent::OpenedPayload;
 use agent_core::payload::inflate::Inflater;
@@ -11,7 +9,7 @@ use agent_core::payload::sink::Sink;
 use agent_core::payload::zip::{self, Limits, UnpackError};
 
 use crate::landing::{LandingError, Zone};
-use crate::memory::{Vault, wipe_stack};
+use crate::memory::Vault;
 
 /// Where a payload's files go, and as what.
 pub(super) struct Landing<'a> {
@@ -23,41 +21,40 @@ pub(super) struct Landing<'a> {
 impl Landing<'_> {
     /// Writes a payload into the landing zone, all or nothing; its vault is wiped on every way out. The thread that does it
     /// can touch nothing but the zone, however the archive was made.
-    pub(super) fn land(mut self, payload: OpenedPayload<Vault>) -> Result<(), PayloadError> {
-        thread::scope(|scope| {
-            let builder = thread::Builder::new().name("unpack".to_owned());
-            let landing = builder.stack_size(STACK_BYTES).spawn_scoped(scope, || {
-                self.zone.fence().report();
-                let landed = self.unpack(payload);
-                wipe_stack();
-                landed
-            });
-            match landing.map_err(PayloadError::Thread)?.join() {
-                Ok(landed) => landed,
-                Err(panic) => resume_unwind(panic),
-            }
-        })
+    pub(super) fn land(self, payload: OpenedPayload<Vault>) -> Result<(), PayloadError> {
+        let Self {
+            zone,
+            archives,
+            plain_file,
+        } = self;
+        zone.fenced(|zone| unpack(zone, archives, plain_file, payload))
+            .map_err(PayloadError::Thread)?
     }
+}
 
-    fn unpack(&mut self, payload: OpenedPayload<Vault>) -> Result<(), PayloadError> {
-        let plaintext = payload.plaintext();
-        let mut unpacking = self.zone.begin()?;
-        match self.archives {
-            Some(limits) if zip::is_archive(plaintext) => {
-                let mut inflater = Box::<Inflater>::default();
-                zip::unpack(plaintext, limits, &mut inflater, &mut unpacking)
-                    .map_err(PayloadError::Unpack)?;
-            }
-            _ => {
-                let size = u64::try_from(plaintext.len()).unwrap_or(u64::MAX);
-                unpacking.file(self.plain_file, 0o600, size)?;
-                unpacking.data(plaintext)?;
-                unpacking.end()?;
-            }
+fn unpack(
+    zone: &mut Zone,
+    archives: Option<&Limits>,
+    plain_file: &str,
+    payload: OpenedPayload<Vault>,
+) -> Result<(), PayloadError> {
+    let plaintext = payload.plaintext();
+    let mut unpacking = zone.begin()?;
+    match archives {
+        Some(limits) if zip::is_archive(plaintext) => {
+            let mut inflater = Box::<Inflater>::default();
+            zip::unpack(plaintext, limits, &mut inflater, &mut unpacking)
+                .map_err(PayloadError::Unpack)?;
         }
-        drop(payload);
-        Ok(unpacking.commit()?)
+        _ => {
+            let size = u64::try_from(plaintext.len()).unwrap_or(u64::MAX);
+            unpacking.file(plain_file, 0o600, size)?;
+            unpacking.data(plaintext)?;
+            unpacking.end()?;
+        }
     }
+    drop(payload);
+    Ok(unpacking.commit()?)
 }
 
 /// Why a payload didn't become files.
@@ -83,6 +80,3 @@ impl From<LandingError> for PayloadError {
         Self::Landing(error)
     }
 }
-
-/// Stack of the thread that unpacks; what isn't touched takes no memory.
-const STACK_BYTES: usize = 512 * 1024;
