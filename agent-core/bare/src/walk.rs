@@ -1,6 +1,7 @@
 //! The way through agent-core's public API, with a real payload.
 
 mod files;
+mod segments;
 
 use agent_core::agent::{Clipped, Peer, Plan, ScriptEnd, ScriptReport};
 use agent_core::drive::{Call, Shell, call};
@@ -76,6 +77,9 @@ pub const STEPS: &[Step] = &[
     }),
     step("unpack", unpack_opened),
     step("unpack, another name beside the content", unpack_renamed),
+    step("segment::seal", segments::seal),
+    step("unpack_pieces", segments::unpack),
+    step("unpack_pieces, tampered", segments::unpack_tampered),
     step("serve_one: GET payload/outcome", |world| {
         world.get("/v2.6/payload/outcome", 200)?;
         (world.answered("stage") == Some("finished")).then_some(())

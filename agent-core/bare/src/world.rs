@@ -9,6 +9,7 @@ use agent_core::http::emit::{self, Verb};
 use agent_core::http::head::AnswerHead;
 use agent_core::payload::halves::{Half, Key};
 use agent_core::payload::inflate::Inflater;
+use agent_core::payload::seal::TAG_BYTES;
 use agent_core::revocation::{Act, Full, Verify, VerifyError};
 use agent_core::tpm::FakeTpm;
 use agent_core::wire::quote::{HashAlg, QuoteBuffer, SignAlg};
@@ -20,6 +21,9 @@ use embedded_io::ErrorKind;
 /// The node that all this is about.
 pub const UUID: &str = "d432fbb3-d2f1-4a97-9ef7-75bd81c00000";
 
+/// Segments so short that headers straddle them.
+pub const SEGMENT_BYTES: usize = 64;
+
 /// Room for the payloads of a whole walk: none of it is used twice.
 pub const VAULT_BYTES: usize = 8 * 1024;
 
@@ -30,8 +34,12 @@ pub struct World<'m> {
     pub inflater: Inflater,
     pub quote: QuoteBuffer,
     pub blob: [u8; MAX_BLOB_BYTES],
-    /// Nonce, ciphertext and tag of the payload.
-    pub sealed: heapless::Vec<u8, 1024>,
+    /// Nonce, ciphertext and tag of the payload, or its segments.
+    pub sealed: heapless::Vec<u8, 2048>,
+    /// Where a segment is opened.
+    pub vault: [u8; SEGMENT_BYTES + TAG_BYTES],
+    /// Where an archive's directory lies.
+    pub room: [u8; 1024],
     /// The body that is sent next.
     pub body: heapless::String<4096>,
     sent: heapless::String<8192>,
@@ -48,6 +56,8 @@ impl<'m> World<'m> {
             quote: QuoteBuffer::default(),
             blob: [0; MAX_BLOB_BYTES],
             sealed: heapless::Vec::new(),
+            vault: [0; SEGMENT_BYTES + TAG_BYTES],
+            room: [0; 1024],
             body: heapless::String::new(),
             sent: heapless::String::new(),
             got: heapless::Vec::new(),
