@@ -1,14 +1,18 @@
 //! Archives: what is unpacked keeps to the rules and the limits, and is what other readers unpack.
 
+use std::convert::Infallible;
 use std::io::{Cursor, Read, Write};
 
 use ::zip::write::{SimpleFileOptions, ZipWriter};
 use ::zip::{DateTime, ZipArchive};
 use agent_core::payload::inflate::{InflateError, Inflater};
-use agent_core::payload::zip::{Limits, UnpackError, is_archive, unpack};
+use agent_core::payload::zip::{
+    Archive, ArchiveFault, DIRECTORY_BYTES, Limits, Summary, UnpackError, is_archive, unpack,
+    unpack_pieces,
+};
 use miniz_oxide::inflate::decompress_slice_iter_to_slice;
 
-use crate::recording::{Event, Recording, file};
+use crate::recording::{Event, Recording, Refused, file};
 
 /// The bytes are an archive; or else a deflate stream, and the content of a file.
 pub fn check(data: &[u8]) {
@@ -23,6 +27,7 @@ pub fn check(data: &[u8]) {
 fn check_archive(data: &[u8]) {
     let mut sink = Recording::default();
     let result = unpack(data, &LIMITS, &mut Inflater::new(), &mut sink);
+    check_pieces(data, &result, &sink.events);
     for event in &sink.events {
         let (Event::Directory(path, mode) | Event::File(path, mode, ..)) = event;
         assert!(path.split('/').all(|part| !["", ".", ".."].contains(&part)));
@@ -47,6 +52,46 @@ fn check_archive(data: &[u8]) {
             assert!(matches!(sink.events.last(), Some(Event::File(.., false))));
         }
         Err(error) => assert_eq!(sink.events, [], "{error}"),
+    }
+}
+
+/// In pieces, as short as its last byte says, it is the same; of a broken file another part may have come.
+fn check_pieces(data: &[u8], want: &Result<Summary, UnpackError<Refused>>, events: &[Event]) {
+    let size = 1 + usize::from(*data.last().unwrap());
+    let mut sink = Recording::default();
+    let result = unpack_pieces(
+        &mut Pieces { data, size },
+        &mut vec![0; DIRECTORY_BYTES],
+        &LIMITS,
+        &mut Inflater::new(),
+        &mut sink,
+    );
+    match (&result, want) {
+        (Err(UnpackError::Archive(ArchiveFault::DirectoryTooLarge { .. })), _) => {}
+        _ => {
+            assert_eq!(result, *want);
+            assert!(result.is_err() || sink.events == events);
+        }
+    }
+}
+
+/// Pieces of one size.
+struct Pieces<'a> {
+    data: &'a [u8],
+    size: usize,
+}
+
+impl Archive for Pieces<'_> {
+    type Error = Infallible;
+
+    fn size(&self) -> u64 {
+        self.data.len() as u64
+    }
+
+    fn piece(&mut self, at: u64) -> Result<&[u8], Infallible> {
+        let at = at as usize;
+        let end = self.data.len().min((at / self.size + 1) * self.size);
+        Ok(self.data.get(at..end).unwrap_or_default())
     }
 }
 
@@ -82,11 +127,28 @@ fn check_stream(data: &[u8]) {
         Ok::<(), InflateError>(())
     });
     assert!(have.len() <= size);
+    check_stream_in_pieces(data, size, &result, &have);
     match (reference, result) {
         (Ok(_), Ok(()) | Err(InflateError::Trailing { .. })) => assert!(have == want[..size]),
         (Err(_), Err(_)) => {}
         (reference, result) => panic!("{reference:?}, {result:?}"),
     }
+}
+
+/// In pieces a stream gives the same.
+fn check_stream_in_pieces(data: &[u8], size: usize, want: &Result<(), InflateError>, bytes: &[u8]) {
+    let piece = 1 + usize::from(data.last().copied().unwrap_or_default());
+    let (mut inflater, mut have) = (Inflater::new(), Vec::new());
+    let mut stream = inflater.begin(data.len() as u64, size as u64);
+    let pushed = data.chunks(piece).try_for_each(|piece| {
+        stream.push(piece, |span| {
+            have.extend_from_slice(span);
+            Ok::<(), InflateError>(())
+        })
+    });
+    let result = pushed.and_then(|()| stream.end());
+    assert_eq!(result, *want);
+    assert!(result.is_err() || have == bytes);
 }
 
 /// A file that the crate zip packs comes out as it went in.
