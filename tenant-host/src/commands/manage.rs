@@ -23,7 +23,8 @@ pub(super) async fn delete(context: &mut Context<'_>) -> Result<Report, Failure>
     } else {
         format!("the verifier has no node {uuid}: nothing to delete")
     };
-    let had_deposit = context.settings.deposits.remove(&uuid)?;
+    // What is remembered stays: the node's floor counter goes on.
+    let had_deposit = context.settings.deposits.path(&uuid).exists();
     let was_queued = push::unqueue(context, &uuid)?;
     if had_deposit && was_there {
         text.push_str("; its deposit went with it");

@@ -57,7 +57,7 @@ async fn payload(
 ) -> Result<Option<PayloadStatus>, Failure> {
     let last: Option<Record> = context.settings.deposits.read(uuid)?;
     let listens = record.is_some_and(|record| record.tls_certificate().is_some());
-    if last.is_none() && (listens || details.is_none()) {
+    if details.is_none() || (listens && last.is_none()) {
         return Ok(None);
     }
     let view = match context.verifier.payload(uuid).await {

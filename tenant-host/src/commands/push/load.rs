@@ -15,7 +15,7 @@ use crate::cli::{PayloadSource, Settings};
 use crate::deposit::made::{Made, Recipient};
 use crate::deposit::record::Record;
 use crate::deposit::sealed::SealedFile;
-use crate::deposit::terms::{self, Wishes};
+use crate::deposit::terms::{self, TermsError, Wishes};
 use crate::deposit::view::SignedManifest;
 use crate::error::{Failure, RotateError};
 use crate::seal::{Entry, list_file, list_tree};
@@ -30,8 +30,9 @@ pub(super) struct Recipe {
     pub(super) ak: AkPublic,
     /// The policies' text and their digest; `None` for a rotation, which has those of the last manifest.
     pub(super) policies: Option<(String, [u8; 32])>,
-    /// The last deposit, for a rotation: as the verifier shows it, and as this tenant remembers it.
+    /// The last deposit as the verifier shows it, for a rotation.
     pub(super) last: Option<SignedManifest>,
+    /// The last deposit as this tenant remembers it.
     pub(super) record: Option<Record>,
 }
 
@@ -68,7 +69,8 @@ pub(super) fn prepare(recipe: Recipe, settings: &Arc<Settings>) -> Result<Load, 
         (None, None) => return Err(RotateError::Nothing.into()),
     };
     let names: Vec<String> = included.iter().map(|entry| entry.name.clone()).collect();
-    let terms = recipe.wishes.resolve(last.as_ref(), bank, &names, now)?;
+    let wishes = counted_on(&recipe, &mut warnings)?;
+    let terms = wishes.resolve(last.as_ref(), bank, &names, now)?;
     let cap = terms.cap.pcr;
     if let Some((tpm_policy, _)) = &recipe.policies
         && terms::names_pcr(tpm_policy, cap)
@@ -111,6 +113,23 @@ fn included(source: &PayloadSource) -> Result<Vec<Entry>, Failure> {
         PayloadSource::File(path) => vec![list_file(path)?],
         PayloadSource::None | PayloadSource::Sealed { .. } => Vec::new(),
     })
+}
+
+/// A node that had a floor keeps one: its counter goes on though the verifier begins anew, and would refuse a lower one.
+fn counted_on(recipe: &Recipe, warnings: &mut Vec<String>) -> Result<Wishes, Failure> {
+    let mut wishes = recipe.wishes.clone();
+    let ek_hash = crate::trust::ek_hash(&recipe.ek)?;
+    let of_this_tpm = recipe.record.as_ref();
+    let of_this_tpm = of_this_tpm.filter(|record| record.ek_hash == ek_hash);
+    let last = of_this_tpm.and_then(|record| record.floor);
+    if let (None, None, Some(last)) = (&recipe.last, wishes.floor, last) {
+        let next = last.checked_add(1).ok_or(TermsError::Floor { last })?;
+        warnings.push(format!(
+            "note: the last payload for this TPM had the floor {last}, so this one has {next}; --floor sets another"
+        ));
+        wishes.floor = Some(next);
+    }
+    Ok(wishes)
 }
 
 /// The manifest whose terms a rotation takes over: only one that this CA's signer signed, for this node and its keys. The
@@ -162,3 +181,6 @@ pub(super) fn record_of(load: &Load, ak: &AkPublic, ek_hash: &str) -> Record {
         sealed_at: manifest.sealed_at,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,10 +125,7 @@ impl<'w, 'a> Work<'w, 'a> {
         let last = (job.mode == Mode::Rotate)
             .then(|| self.last.take())
             .flatten();
-        let record: Option<Record> = match last {
-            Some(_) => settings.deposits.read(&job.uuid)?,
-            None => None,
-        };
+        let record: Option<Record> = settings.deposits.read(&job.uuid)?;
         let recipe = Recipe {
             uuid: job.uuid.clone(),
             source: job.source.clone(),
