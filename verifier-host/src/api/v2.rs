@@ -6,9 +6,9 @@ use agent_core::wire::text::Uuid;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, RawQuery, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::middleware::from_fn;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, put};
 use serde_json::json;
 use zeroize::Zeroize as _;
@@ -50,7 +50,7 @@ pub fn routes(api: Api) -> Router {
         .layer(from_fn(administrators_only))
         .layer(from_fn(supported_versions_only))
         .route("/version", get(version))
-        .fallback(fallback)
+        .fallback(nowhere)
         .with_state(api)
 }
 
@@ -61,6 +61,15 @@ type Answer = Result<Response, ApiError>;
 
 async fn version() -> Response {
     success(json!({ "current_version": CURRENT_VERSION, "supported_versions": VERIFIER_VERSIONS }))
+}
+
+/// The answer where there is no route: API 3.0 is spoken here, though not by these routes.
+async fn nowhere(uri: Uri) -> Response {
+    if uri.path().starts_with("/v3.0/") {
+        StatusCode::NOT_FOUND.into_response()
+    } else {
+        fallback(uri).await
+    }
 }
 
 async fn list(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {

@@ -268,8 +268,12 @@ async fn callers_and_polled_nodes_side_by_side() {
     assert_eq!(version["results"]["current_version"], "2.6");
     assert_eq!(version["results"]["supported_versions"][6], "3.0");
 
+    let nowhere = world
+        .ask(&Who::Nobody, "GET /v3.0/nowhere", &Value::Null)
+        .await;
+    status(&nowhere, StatusCode::NOT_FOUND);
+
     let mut with_v = Machine::new("other").addition(&json!({}));
-    with_v["v"] = body["ak_tpm"].clone();
     with_v["v"] = "AAAAAAAAAAAAAAAAAAAAAA==".into();
     let reply = world.tenant("POST /v2.6/agents/other", &with_v).await;
     status(&reply, StatusCode::BAD_REQUEST);
