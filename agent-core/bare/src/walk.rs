@@ -1,5 +1,6 @@
 //! The way through agent-core's public API, with a real payload.
 
+mod calling;
 mod files;
 mod segments;
 
@@ -104,6 +105,16 @@ pub const STEPS: &[Step] = &[
     step("call", call_registrar),
     step("CredentialBlob::from_answer", take_credential),
     step("version_from_answer", choose_version),
+    step(
+        "Outbound::next, Outbound::answered",
+        calling::refuse_a_stranger,
+    ),
+    step("download", calling::fetch),
+    step(
+        "Value::parse, Manifest::parse, Receipt::parse",
+        calling::read,
+    ),
+    step("OutboundTpm::keep, name_of", calling::keep),
     step("names, texts, secrets", small_things),
 ];
 

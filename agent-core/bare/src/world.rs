@@ -7,11 +7,13 @@ use agent_core::agent::{Agent, AgentConfig, Duty, Note, OpenedPayload, Peer};
 use agent_core::drive::{Buffers, Served, Shell, serve_one};
 use agent_core::http::emit::{self, Asking, Media, Verb};
 use agent_core::http::head::AnswerHead;
+use agent_core::outbound::{Mode, Outbound, OutboundConfig, Pace};
 use agent_core::payload::halves::{Half, Key};
 use agent_core::payload::inflate::Inflater;
 use agent_core::payload::seal::TAG_BYTES;
 use agent_core::revocation::{Act, Full, Verify, VerifyError};
 use agent_core::tpm::FakeTpm;
+use agent_core::wire::push::MAX_BODY_BYTES;
 use agent_core::wire::quote::{HashAlg, QuoteBuffer, SignAlg};
 use agent_core::wire::register::MAX_BLOB_BYTES;
 use agent_core::wire::route::ApiVersions;
@@ -42,6 +44,10 @@ pub struct World<'m> {
     pub room: [u8; 1024],
     /// The body that is sent next.
     pub body: heapless::String<4096>,
+    /// An agent that calls, its TPM, and its next body.
+    pub outbound: Outbound,
+    pub tpm: FakeTpm,
+    pub outgoing: heapless::String<MAX_BODY_BYTES>,
     sent: heapless::String<8192>,
     pub got: heapless::Vec<u8, { 12 * 1024 }>,
 }
@@ -59,6 +65,9 @@ impl<'m> World<'m> {
             vault: [0; SEGMENT_BYTES + TAG_BYTES],
             room: [0; 1024],
             body: heapless::String::new(),
+            outbound: Outbound::new(outbound_config()?),
+            tpm: FakeTpm::new(1),
+            outgoing: heapless::String::new(),
             sent: heapless::String::new(),
             got: heapless::Vec::new(),
         })
@@ -102,6 +111,23 @@ impl<'m> World<'m> {
     pub fn answered(&self, name: &str) -> Option<&str> {
         text_of(&self.got, name)
     }
+}
+
+fn outbound_config() -> Option<OutboundConfig> {
+    Some(OutboundConfig {
+        mode: Mode::Provision,
+        agent: Uuid::parse(UUID)?,
+        sign: SignAlg::Ecdsa,
+        hash: HashAlg::Sha256,
+        signers: heapless::Vec::new(),
+        counter: None,
+        max_sealed_bytes: 2048,
+        boot_time: 0,
+        pace: Pace {
+            first_ms: 10,
+            last_ms: 100,
+        },
+    })
 }
 
 /// The first text with this name in an answer, as it stands.

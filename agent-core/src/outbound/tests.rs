@@ -21,7 +21,7 @@ use crate::payload::release::{ReleaseKey, Terms, wrap};
 use crate::tpm::{FakeTpm, Tpm, name_of};
 use crate::wire::json::Value;
 use crate::wire::manifest::{CapPcr, Deliver, Manifest};
-use crate::wire::push::MAX_BODY_BYTES;
+use crate::wire::push::{Code, MAX_BODY_BYTES};
 use crate::wire::quote::{Attest, PcrMask};
 use crate::wire::statement;
 
