@@ -21,6 +21,7 @@ use rustls::{
 pub use super::address::ServerAddress;
 use super::address::{connect, left, resolve};
 pub use super::clock::Clock;
+use super::crypto::provider;
 use super::stream::DeadlineStream;
 use crate::trust::{Pin, PinError, PinFault, Pinned, certificates};
 
@@ -199,11 +200,6 @@ fn client_config(trust: &ServerTrust, clock: Clock) -> Result<Arc<ClientConfig>,
 static VERSIONS: &[&rustls::SupportedProtocolVersion] = rustls::ALL_VERSIONS;
 #[cfg(not(feature = "pull"))]
 static VERSIONS: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
-
-/// The cryptography of TLS.
-fn provider() -> CryptoProvider {
-    rustls::crypto::ring::default_provider()
-}
 
 fn authorities(files: &[PathBuf]) -> Result<RootCertStore, TrustError> {
     let mut roots = RootCertStore::empty();
