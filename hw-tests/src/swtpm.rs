@@ -258,8 +258,12 @@ fn factory() -> Result<PathBuf> {
 /// Copies the manufacturer's CA certificates into a trust store.
 ///
 /// # Errors
-/// No TPM was made yet; the store can't be written.
+/// The manufacturer has none and can't make them; the store can't be written.
 pub fn trust_manufacturer(store: &Path) -> Result {
+    if !factory()?.join("ca/issuercert.pem").exists() {
+        // It makes them with its first TPM.
+        manufacture(tempfile::tempdir()?.path(), &["--create-ek-cert"])?;
+    }
     fs::create_dir_all(store)?;
     for name in ["swtpm-localca-rootca-cert.pem", "issuercert.pem"] {
         fs::copy(factory()?.join("ca").join(name), store.join(name))?;

@@ -52,12 +52,17 @@ pub async fn run(
     settings: &Arc<Settings>,
     output: &Output,
 ) -> Result<Report, Failure> {
+    if command == Command::Signer {
+        // It is about files alone: no server need be there yet.
+        return push::signer(arguments, settings);
+    }
     let mut context = Context::new(arguments, settings, output)?;
     refuse_lonely(command, arguments)?;
     let push_model = arguments.push.push_model;
     match command {
         Command::Add if push_model => push::add(&mut context, false).await,
         Command::Update if push_model => push::add(&mut context, true).await,
+        Command::Signer => push::signer(arguments, settings),
         Command::Rotate => push::rotate(&mut context).await,
         Command::Confirm => push::confirm(&mut context).await,
         Command::Watch => push::watch(&mut context).await,

@@ -58,6 +58,12 @@ pub fn is_signed_by(certificate: &[u8], message: &[u8], signature: &[u8]) -> boo
 }
 
 impl CaDirectory {
+    /// Where the certificate of the CA's payload signer is, once there is one.
+    #[must_use]
+    pub fn signer_certificate(&self) -> std::path::PathBuf {
+        self.directory.join(names::SIGNER_CERT)
+    }
+
     /// The CA's payload signer, made if there is none.
     ///
     /// # Errors

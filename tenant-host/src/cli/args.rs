@@ -29,6 +29,8 @@ Examples:
 
   The push model: the payload is sealed to the node's TPM and lies at the verifier; the node calls, proves what it booted, and
   gets it in each boot, with this tenant asleep. Say which TPM it is, by the SHA-256 of its EK (public key in PEM) or by --ek-cert:
+  keyhalf-tenant -c signer --cert myca
+      Make the certificate that signs payloads, and show its path and SHA-256: what each node's image pins as tenant_signer.
   keyhalf-tenant -c add -u NODE --push-model --ek-hash 5c19... --cert myca --include payload --tpm_policy '{\"7\": [\"65ca...\"]}'
       Deposit for a node that has registered; it may be off now. The node's configuration pins the signer,
       myca/PayloadSigner-cert.crt. Add --wait or --queue for a node that hasn't registered yet.
@@ -53,7 +55,7 @@ Options are looked for on the command line, in KEYHALF_<OPTION> and KEYLIME_TENA
 #[command(name = "keyhalf-tenant", version, after_help = EXAMPLES, max_term_width = 120, args_override_self = true)]
 pub struct Arguments {
     /// What to do with a node: add, update, delete, status, cvstatus, regstatus, cvlist, reglist, bulkinfo, regdelete,
-    /// reactivate; in the push model also rotate, confirm, watch; with policies: {add,show,update,delete,list}runtimepolicy, {add,show,update,delete,list}mbpolicy.
+    /// reactivate; in the push model also signer, rotate, confirm, watch; with policies: {add,show,update,delete,list}runtimepolicy, {add,show,update,delete,list}mbpolicy.
     #[arg(
         short = 'c',
         long,

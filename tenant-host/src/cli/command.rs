@@ -28,6 +28,8 @@ pub enum Command {
     RegistrarDelete,
     /// Let the verifier attest a failed node again.
     Reactivate,
+    /// Make and show the certificate that nodes of the push model pin.
+    Signer,
     /// Seal anew for a node of the push model.
     Rotate,
     /// Accept a TPM that was cleared or replaced.
@@ -54,7 +56,7 @@ pub enum PolicyAction {
 }
 
 /// All commands; Keylime's order is kept, ours follow.
-const COMMANDS: [(&str, Command); 24] = {
+const COMMANDS: [(&str, Command); 25] = {
     use PolicyAction as Do;
     use PolicyKind::{MeasuredBoot, Runtime};
     [
@@ -79,6 +81,7 @@ const COMMANDS: [(&str, Command); 24] = {
         ("updatembpolicy", Command::Policy(Do::Update, MeasuredBoot)),
         ("deletembpolicy", Command::Policy(Do::Delete, MeasuredBoot)),
         ("listmbpolicy", Command::Policy(Do::List, MeasuredBoot)),
+        ("signer", Command::Signer),
         ("rotate", Command::Rotate),
         ("confirm", Command::Confirm),
         ("watch", Command::Watch),

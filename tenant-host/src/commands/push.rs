@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use super::Context;
 use super::deliver::Stop;
 use super::demands::Demands;
+use crate::ca::CaDirectory;
 use crate::cli::{Arguments, PayloadSource, Settings, UsageError};
 use crate::deposit::course::{Course, Mode, Plan, Step, Verdict};
 use crate::deposit::made::Made;
@@ -63,6 +64,21 @@ pub(super) async fn add(context: &mut Context<'_>, replace: bool) -> Result<Repo
 pub(super) async fn rotate(context: &mut Context<'_>) -> Result<Report, Failure> {
     let job = Job::read(context, Mode::Rotate).await?;
     run(context, job).await
+}
+
+/// `signer`: the certificate that nodes pin, made if there is none, so that an image can hold it before anything is deposited.
+pub(super) fn signer(arguments: &Arguments, settings: &Settings) -> Result<Report, Failure> {
+    let ca = signing_ca(arguments, settings)?;
+    let (passphrase, time) = (settings.ca_passphrase.as_ref(), OffsetDateTime::now_utc());
+    let ca = CaDirectory::open_or_create(&ca, passphrase, time)?;
+    let sha256 = Hex(&ca.payload_signer(passphrase, time)?.sha256()).to_string();
+    let path = ca.signer_certificate();
+    let path = path.display();
+    let text = format!(
+        "payloads are signed by the key of {path}\nnodes pin it as tenant_signer: that file, or sha256:{sha256}"
+    );
+    let json = json!({ "command": "signer", "certificate": path.to_string(), "sha256": sha256 });
+    Ok(Report::done(text, json))
 }
 
 /// `confirm`: a TPM that was cleared or replaced is the node's.

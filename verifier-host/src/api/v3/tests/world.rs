@@ -366,7 +366,7 @@ impl Machine {
         let challenge = BASE64_STANDARD
             .decode(chosen["challenge"].as_str().unwrap())
             .unwrap();
-        (data["id"].as_u64().unwrap(), challenge)
+        (data["id"].as_str().unwrap().parse().unwrap(), challenge)
     }
 
     pub(super) async fn prove(&self, world: &World, session: u64, message: &[u8]) -> Reply {
