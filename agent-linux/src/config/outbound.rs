@@ -61,7 +61,7 @@ pub struct OutboundConfig {
     pub run_as: RunAs,
     /// The PCR that is capped where no manifest says which.
     pub cap_pcr: u8,
-    /// The NV index of the counter against old payloads; without a counter there, or without an index, there is no floor.
+    /// The NV index of the counter against old payloads, which the node then must have; without one there is no floor.
     pub floor_index: Option<u32>,
     /// Whether a copy may be kept in [`OutboundConfig::spool_dir`] for boots without a link.
     pub last_good: bool,
@@ -168,7 +168,9 @@ impl Settings {
     pub(super) fn floor(self, create: bool) -> Result<FloorConfig, ConfigError> {
         Ok(FloorConfig {
             tcti: self.value("tcti", settings::parsed)?,
-            floor_index: self.value("floor_index", nv_index)?,
+            floor_index: self
+                .optional("floor_index", nv_index)?
+                .unwrap_or(FLOOR_INDEX),
             create,
             deadline: self.value("deadline", value::duration)?,
             log_level: self.value("log_level", settings::level)?,
@@ -264,6 +266,9 @@ fn nv_index(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "write an NV index from 0x01000000 to 0x01bfffff".to_owned())
 }
 
+/// Where `floor` makes the counter unless it is told: one of the owner's indices.
+const FLOOR_INDEX: u32 = 0x0180_6B68;
+
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LAST_WAIT: Duration = Duration::from_secs(30);
 /// By a program, or by what starts the machine dynamically.
@@ -326,7 +331,7 @@ mod tests {
         assert_eq!(config.deadline, Duration::from_secs(30));
         assert_eq!(config.landing_dir, PathBuf::from("/run/keyhalf"));
         assert_eq!((config.cap_pcr, config.last_good), (15, false));
-        assert_eq!(config.floor_index, Some(0x0180_6B68));
+        assert_eq!(config.floor_index, None);
         assert_eq!(config.backoff.initial, Duration::from_millis(250));
         assert_eq!(config.backoff.retries, None);
         assert_eq!(warnings, Vec::<String>::new());

@@ -90,7 +90,7 @@ pub(crate) fn reboot(node: &Node<'_>) -> Result {
 /// Whether nothing of a payload is on the node.
 pub(crate) fn has_nothing(node: &Node<'_>) -> bool {
     let landing = node.machine().inside(LANDING);
-    !landing.join("unzipped").exists() && !node.machine().root().join(".ssh").exists()
+    !landing.join("secure/unzipped").exists() && !node.machine().root().join(".ssh").exists()
 }
 
 /// The node's `/root/.ssh/payload_id_rsa`, which the documented script puts there.

@@ -89,7 +89,7 @@ fn failed_script_and_bad_payload_are_capped_too() {
         }));
         let told = node.run(&["--deadline", "5s"])?;
         assert_eq!(told.code, exit::BAD_PAYLOAD, "{}", told.text);
-        assert!(!node.machine().inside("/run/keyhalf/unzipped").exists());
+        assert!(!node.machine().inside("/run/keyhalf/secure/unzipped").exists());
         assert_eq!(untouched_banks(node.tpm())?, Vec::<String>::new());
         Ok(())
     });

@@ -34,7 +34,7 @@ fn broken_link_goes_on_where_it_stopped() {
         let options = ["--spool-dir", &spool, "--landing-size", "32m"];
         let told = node.run(&options)?;
         assert_eq!(told.code, exit::DONE, "{}", told.text);
-        let unzipped = node.machine().inside("/run/keyhalf/unzipped/noise");
+        let unzipped = node.machine().inside("/run/keyhalf/secure/unzipped/noise");
         assert_eq!(fs::read(unzipped)?, noise);
         let ranges = tap.relay().heard();
         let pieces: Vec<_> = ranges.iter().filter(|one| is_sealed(&one.path)).collect();
