@@ -167,9 +167,7 @@ where
                 Step::Send(request) => {
                     let until = self.until();
                     let answer = self.link.exchange(&request, &body, until);
-                    if answer.is_some() {
-                        last = None;
-                    }
+                    last = answer.is_none().then_some(Why::Unreachable);
                     machine.answered(&moment, answer.as_ref(), &self.verify, self.tpm);
                 }
                 Step::Wait { millis, why } => {
@@ -184,9 +182,7 @@ where
                 }
                 Step::Fetch(fetch) => {
                     let got = store.fetch(&mut self.link, &fetch, self.terms.deadline);
-                    if !matches!(got, Got::Lost) {
-                        last = None;
-                    }
+                    last = matches!(got, Got::Lost).then_some(Why::Unreachable);
                     machine.fetched(&moment, &got.as_fetched());
                 }
                 Step::Unpack(unpack) => {

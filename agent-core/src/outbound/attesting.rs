@@ -53,7 +53,7 @@ impl Outbound {
         if (chosen.sign, chosen.bank) != (self.config.sign, self.config.hash) {
             return self.bad_answer(moment, Unusable::Scheme);
         }
-        self.pauses.succeed();
+        self.pauses.accepted();
         let mut key = None;
         if self.wanted.is_some() {
             self.tries.attestations = self.tries.attestations.saturating_add(1);

@@ -213,7 +213,7 @@ impl Outbound {
             Ok(deposit) => deposit,
             Err(error) => return self.bad_answer(moment, error.into()),
         };
-        self.pauses.succeed();
+        self.pauses.accepted();
         if self.refused == Some(deposit.payload_id) {
             self.stage = Stage::Offer;
             return;

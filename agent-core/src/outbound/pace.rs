@@ -26,10 +26,15 @@ pub struct Pace {
 /// The longest pause that a verifier may ask for.
 pub const MAX_RETRY_AFTER_MS: u64 = 10 * 60 * 1000;
 
+/// The longest pause of a node that waits to be accepted: a person may stand before it.
+const MAX_ACCEPTANCE_MS: u64 = 5000;
+
 /// What is waited for.
 pub(super) struct Pauses {
     pace: Pace,
     next_ms: u64,
+    /// The next one while somebody has still to accept this node: what is answered well meanwhile doesn't shorten it.
+    acceptance_ms: u64,
     until: Option<(u64, Why)>,
 }
 
@@ -38,6 +43,7 @@ impl Pauses {
         Self {
             pace,
             next_ms: pace.first_ms,
+            acceptance_ms: pace.first_ms,
             until: None,
         }
     }
@@ -56,8 +62,14 @@ impl Pauses {
 
     /// A try has failed: a pause between half and all of the next length.
     pub(super) fn back_off(&mut self, moment: &Moment<'_>, why: Why) {
-        let pause = self.next_ms;
-        self.next_ms = pause.saturating_mul(2).min(self.pace.last_ms);
+        let (next, last) = if why.is_acceptance() {
+            let last = self.pace.last_ms.min(MAX_ACCEPTANCE_MS);
+            (&mut self.acceptance_ms, last)
+        } else {
+            (&mut self.next_ms, self.pace.last_ms)
+        };
+        let pause = *next;
+        *next = pause.saturating_mul(2).min(last);
         let half = pause / 2;
         self.wait(moment, half.saturating_add(share(half, moment.dice)), why);
     }
@@ -80,6 +92,12 @@ impl Pauses {
     /// A try has succeeded: the next pause is a short one again.
     pub(super) const fn succeed(&mut self) {
         self.next_ms = self.pace.first_ms;
+    }
+
+    /// The node is accepted: all pauses are short ones again.
+    pub(super) const fn accepted(&mut self) {
+        self.succeed();
+        self.acceptance_ms = self.pace.first_ms;
     }
 
     /// No pause.
@@ -121,6 +139,30 @@ mod tests {
             pauses.back_off(&moment, Why::Unreachable);
             assert!(pauses.left(5).unwrap().0 <= 100);
         }
+    }
+
+    #[test]
+    fn waiting_to_be_accepted_is_not_hurried_by_answers() {
+        let pace = Pace {
+            first_ms: 1000,
+            last_ms: 60_000,
+        };
+        let random = Secret::zeroed();
+        let moment = Moment {
+            now: 0,
+            dice: u32::MAX,
+            random: &random,
+        };
+        let mut pauses = Pauses::new(pace);
+        for whole in [1000, 2000, 4000, 5000, 5000] {
+            pauses.back_off(&moment, Why::NotEnrolled);
+            let (left, _) = pauses.left(0).unwrap();
+            assert!((whole - 1..=whole).contains(&left), "{left} of {whole}");
+            pauses.succeed();
+        }
+        pauses.accepted();
+        pauses.back_off(&moment, Why::NoPayload);
+        assert!(pauses.left(0).unwrap().0 <= 1000);
     }
 
     #[test]

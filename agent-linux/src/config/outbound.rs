@@ -428,7 +428,7 @@ mod tests {
             ),
             ("cap --cap-pcr 99", "from 0 to 15"),
             ("cap --create", "cap takes no --create"),
-            ("floor --floor-index=", "NV index"),
+            ("floor --floor-index 7", "NV index"),
         ];
         for (words, text) in rows {
             let error = read(words, &[], &[]).unwrap_err();

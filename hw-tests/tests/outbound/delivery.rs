@@ -78,13 +78,8 @@ fn agent_waits_for_its_deposit() {
         let tenant = Tenant::beside(&verifier)?;
         let mut node = install(&verifier, &tenant, Swtpm::fresh(site)?)?;
         documented(&tenant)?;
-        let uuid = node.launch()?.wait_for("registered as ")?;
-        let uuid = uuid.split("registered as ").nth(1).unwrap_or_default();
-        let uuid = uuid
-            .split_whitespace()
-            .next()
-            .unwrap_or_default()
-            .to_owned();
+        node.launch()?;
+        let uuid = node.wait_until_registered()?;
         deposit(&tenant, &uuid, &[])?;
         let log = node.log()?.clone();
         let (status, _) = node.wait_for_end()?;
@@ -113,7 +108,6 @@ fn tenant_waits_for_a_node_that_has_not_registered() {
         refused.says(&["--wait", "--queue"])?;
         let (mut waiting, log, _) =
             tenant.launch(&[&usual[..], &more, &["--wait", "60"]].concat())?;
-        log.wait_for("wait")?;
         let told = node.run(&[])?;
         let ended = waiting.wait(LIMIT)?;
         assert!(ended.success(), "{}", log.text());

@@ -49,16 +49,13 @@ pub(crate) fn install<'site>(
     )
 }
 
-/// Lets a node register, which ends with nothing for it; returns its uuid.
+/// Lets a node register, and find that there is nothing for it; returns its uuid.
 pub(crate) fn register(node: &mut Node<'_>) -> Result<String> {
-    let told = node.run(&["--deadline", "1s"])?;
-    assert_eq!(told.code, exit::NOT_ACCEPTED, "{}", told.text);
-    let (_, rest) = told
-        .text
-        .split_once("registered as ")
-        .ok_or_else(|| format!("not registered:\n{}", told.text))?;
-    let uuid = rest.split_whitespace().next().ok_or("no uuid")?;
-    Ok(uuid.to_owned())
+    node.launch()?;
+    let uuid = node.wait_until_registered()?;
+    node.log()?.wait_for("doesn't accept this node (yet)")?;
+    node.stop_agent()?;
+    Ok(uuid)
 }
 
 /// The documented example's folder, where the tenant stands.

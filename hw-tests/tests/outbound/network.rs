@@ -1,8 +1,10 @@
 //! Networks that are down, slow, or have several ways.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
+use hw_tests::machine::Machine;
 use hw_tests::payload::SECRET;
 use hw_tests::servers::{Servers, VERIFIER_PORT, Verifier};
 use hw_tests::site::{fresh_address, story};
@@ -69,7 +71,8 @@ fn several_addresses_are_tried_in_turn() {
 fn another_servers_certificate_is_refused() {
     story(|site| {
         let verifier = Verifier::start(site)?;
-        let stranger = Verifier::start(site)?;
+        let elsewhere = Arc::new(Machine::new(site, "stranger")?);
+        let stranger = Verifier::start_on(site, elsewhere, fresh_address(), &[])?;
         let tenant = Tenant::beside(&verifier)?;
         let mut node = install(&verifier, &tenant, Swtpm::fresh(site)?)?;
         let url = format!("https://{}:{VERIFIER_PORT}", Servers::verifier(&stranger));

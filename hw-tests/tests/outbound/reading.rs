@@ -35,7 +35,8 @@ fn verifier_reads_nothing() {
             let uuid = register(&mut node)?;
             documented(&tenant)?;
             let desk = Tap::before(&verifier)?;
-            let tapped = Tenant::beside(&desk)?;
+            let registrar = verifier.address().to_string();
+            let tapped = Tenant::beside(&desk)?.with("registrar_ip", &registrar);
             deposit(&tapped, &uuid, &[])?;
             let told = node.run(&[])?;
             assert_eq!(told.code, exit::DONE, "{}", told.text);

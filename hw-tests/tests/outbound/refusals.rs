@@ -67,7 +67,7 @@ fn each_lie_of_a_verifier_is_refused_by_name() {
             ),
             (
                 "another U",
-                "U",
+                "half from the tenant",
                 of_payload(|truth| change_text(truth, "u_blob", |bytes| bytes[10] ^= 1)),
             ),
             ("one of another node", "node", {

@@ -51,7 +51,7 @@ fn killed_agent_is_capped_by_the_hook() {
         let mut node = install(&verifier, &tenant, Swtpm::fresh(site)?)?;
         let uuid = register(&mut node)?;
         documented(&tenant)?;
-        node.launch()?.wait_for("registered as ")?;
+        node.launch()?.wait_for("doesn't accept this node (yet)")?;
         node.kill_agent()?;
         let mut hook = node.machine().command("keyhalf-agent");
         let ended = hook.args(["cap", "--tcti", &node.tpm().tcti()]).output()?;
@@ -89,7 +89,12 @@ fn failed_script_and_bad_payload_are_capped_too() {
         }));
         let told = node.run(&["--deadline", "5s"])?;
         assert_eq!(told.code, exit::BAD_PAYLOAD, "{}", told.text);
-        assert!(!node.machine().inside("/run/keyhalf/secure/unzipped").exists());
+        assert!(
+            !node
+                .machine()
+                .inside("/run/keyhalf/secure/unzipped")
+                .exists()
+        );
         assert_eq!(untouched_banks(node.tpm())?, Vec::<String>::new());
         Ok(())
     });

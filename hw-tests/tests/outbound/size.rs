@@ -31,7 +31,7 @@ fn broken_link_goes_on_where_it_stopped() {
 
         // In this boot: each answer breaks off after a bit more than a MiB.
         cut_sealed(&tap, 1_200_000);
-        let options = ["--spool-dir", &spool, "--landing-size", "32m"];
+        let options = ["--spool-dir", &spool, "--secure-size", "32m"];
         let told = node.run(&options)?;
         assert_eq!(told.code, exit::DONE, "{}", told.text);
         let unzipped = node.machine().inside("/run/keyhalf/secure/unzipped/noise");

@@ -169,7 +169,8 @@ async fn unknown(api: &Api, opened: &Opened) -> Result<&'static str, Error> {
 }
 
 fn session(id: u64, attributes: Value) -> axum::response::Response {
-    let body = json!({ "data": { "type": "session", "id": id.to_string(), "attributes": attributes } });
+    let body =
+        json!({ "data": { "type": "session", "id": id.to_string(), "attributes": attributes } });
     document(StatusCode::OK, &body)
 }
 
