@@ -85,6 +85,11 @@ impl std::error::Error for CallingError {}
 #[must_use]
 pub fn call(mode: Mode, config: OutboundConfig) -> Exit {
     match run(mode, config) {
+        // A service that is told to stop has done what it is for.
+        Ok(Ending::Stopped) if mode == Mode::Push => {
+            log::info!("stopping");
+            Exit::Done
+        }
         Ok(ending) => {
             let exit = ending.exit();
             match exit {

@@ -85,7 +85,7 @@ impl Store {
             }
         }
         if let Err(error) = spool.check(fetch.sha256) {
-            log::warn!("{error}; it is thrown away");
+            log::warn!("{error}");
             spool.remove();
             return Got::Digest;
         }

@@ -204,7 +204,7 @@ fn activate(tpm: &Swtpm, blob: &[u8]) -> Result<Vec<u8>> {
         "-C",
         "e",
         "-G",
-        "ecc256:ecdsa-sha256",
+        "ecc256:ecdsa-sha256:null",
         "-g",
         "sha256",
         "-a",

@@ -76,7 +76,7 @@ fn each_lie_of_a_verifier_is_refused_by_name() {
             }),
             (
                 "other sealed bytes",
-                "digest",
+                "sealed bytes",
                 Box::new(|path, truth| {
                     if !path.ends_with("/sealed") {
                         return truth;
