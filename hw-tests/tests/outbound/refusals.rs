@@ -99,7 +99,7 @@ fn each_lie_of_a_verifier_is_refused_by_name() {
             ),
             (
                 "a key that anybody could share",
-                "key",
+                "half",
                 Box::new(|path, truth| {
                     if path.ends_with("/release") {
                         change_text(truth, "v", |bytes| bytes[..32].fill(0))
