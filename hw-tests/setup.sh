@@ -10,6 +10,8 @@ cd "$root"
 packages=(gcc binutils libc6-dev pkg-config libtss2-dev swtpm swtpm-tools tpm2-tools iproute2 procps openssl python3)
 # What the static agents are built with and, for Arm, run by.
 static_packages=(musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static)
+# What boots guests; what they boot is unpacked below the target directory, see unpack_guest.
+guest_packages=(qemu-system-x86 ovmf musl-tools)
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$*"; exit 2; }
@@ -116,4 +118,33 @@ install_keylime() {
     ln -s /usr/lib/python3/dist-packages/gpg "$home"/lib/python3*/site-packages/
     "$home/bin/python3" -c 'import gpg' || die "Debian's python3-gpg doesn't work in $home"
     printf '%s\n' "$stamp" >"$home/installed"
+}
+
+# What guests boot: Debian's packages, unpacked below the target directory and not installed. Fails if the package
+# archive can't be reached or hasn't them.
+unpack_guest() {
+    local home new versions from name
+    home=$(target_dir)/guest
+    export KEYHALF_GUEST=$home
+    command -v apt-cache >/dev/null || { say "== no package archive: guests boot Debian's kernel"; return 1; }
+    # A depends on B, which is the kernel itself.
+    name=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -1)
+    versions="${name:-kernel} busybox-static bash-static $(sha256sum hw-tests/src/guest/report.S)"
+    [ "$(cat "$home/unpacked" 2>/dev/null)" != "$versions" ] || return 0
+    [ -n "$name" ] || { say "== the package archive has no linux-image-cloud-amd64"; return 1; }
+    say "== unpacking $name, busybox-static and bash-static to $home"
+    new=$home.new
+    rm -rf "$new"
+    mkdir -p "$new/packages"
+    # apt's own user may not be able to write there, which is a warning.
+    (cd "$new/packages" && apt-get download -qq "$name" busybox-static bash-static) >&2 ||
+        { say "== the package archive can't be reached"; return 1; }
+    for from in "$name:kernel" busybox-static:busybox bash-static:bash; do
+        dpkg-deb -x "$new/packages/${from%:*}"_*.deb "$new/${from#*:}" || die "${from%:*} can't be unpacked"
+    done
+    rm -r "$new/packages"
+    gcc -nostdlib -static -o "$new/report" hw-tests/src/guest/report.S || die "report.S can't be assembled"
+    printf '%s\n' "$versions" >"$new/unpacked"
+    rm -rf "$home"
+    mv "$new" "$home"
 }

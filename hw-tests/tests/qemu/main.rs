@@ -1,0 +1,3 @@
+//! Machines that really boot: kernel, initramfs and TPM in QEMU.
+
+mod pull;
