@@ -191,7 +191,7 @@ impl Boot {
     /// # Errors
     /// There is no answer in time.
     pub fn shell(&mut self, line: &str) -> Result<Told> {
-        self.says("guest: ready")?;
+        self.says(READY)?;
         self.commands.run(line)
     }
 
@@ -255,7 +255,7 @@ impl Boot {
     /// # Errors
     /// It goes on.
     pub fn power_off(mut self) -> Result {
-        self.says("guest: ready")?;
+        self.says(READY)?;
         self.commands.send("poweroff -f")?;
         match self.wait_for_end()? {
             Ended::Off => Ok(()),
@@ -268,7 +268,7 @@ impl Boot {
     /// # Errors
     /// It goes on.
     pub fn say_goodbye(mut self, code: u8) -> Result<Ended> {
-        self.says("guest: ready")?;
+        self.says(READY)?;
         self.commands.send(&format!("goodbye {code}"))?;
         self.wait_for_end()
     }
@@ -277,8 +277,17 @@ impl Boot {
     ///
     /// # Errors
     /// It goes on; QEMU fails.
-    pub fn wait_for_end(mut self) -> Result<Ended> {
-        let status = self.qemu.wait(self.limit)?;
+    pub fn wait_for_end(self) -> Result<Ended> {
+        let limit = self.limit;
+        self.wait_for_end_within(limit)
+    }
+
+    /// As [`Boot::wait_for_end`], with a limit of one's own.
+    ///
+    /// # Errors
+    /// As [`Boot::wait_for_end`].
+    pub fn wait_for_end_within(mut self, limit: Duration) -> Result<Ended> {
+        let status = self.qemu.wait(limit)?;
         self.qemu.log().wait_until_closed()?;
         self.tpm.wait_for_end()?;
         match status.code() {
@@ -304,6 +313,7 @@ impl Boot {
 struct Commands {
     to: UnixStream,
     from: BufReader<UnixStream>,
+    ready: bool,
 }
 
 impl Commands {
@@ -311,6 +321,7 @@ impl Commands {
         Ok(Self {
             to: port.try_clone()?,
             from: BufReader::new(port),
+            ready: false,
         })
     }
 
@@ -321,9 +332,22 @@ impl Commands {
         Ok(self.to.write_all(format!("{line}\n").as_bytes())?)
     }
 
+    /// UEFI firmware writes its messages to every serial port.
+    fn skip_firmware(&mut self) -> Result {
+        while !self.ready {
+            let mut line = Vec::new();
+            if self.from.read_until(b'\n', &mut line)? == 0 {
+                return Err("the guest hung up".into());
+            }
+            self.ready = line.trim_ascii_end().ends_with(READY.as_bytes());
+        }
+        Ok(())
+    }
+
     fn run(&mut self, line: &str) -> Result<Told> {
         let asked = Instant::now();
         self.send(line)?;
+        self.skip_firmware()?;
         let mut head = String::new();
         self.from.read_line(&mut head)?;
         let numbers = head.trim().split_once(' ');
@@ -337,6 +361,9 @@ impl Commands {
         })
     }
 }
+
+/// What init says, on the console and where it takes commands, before it takes any.
+const READY: &str = "guest: ready";
 
 fn processor() -> [&'static str; 4] {
     match env::var_os("KEYHALF_KVM") {

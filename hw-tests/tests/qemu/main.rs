@@ -1,3 +1,7 @@
 //! Machines that really boot: kernel, initramfs and TPM in QEMU.
 
+mod firmware;
+mod harness;
+mod identity;
 mod pull;
+mod steps;
