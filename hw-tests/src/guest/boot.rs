@@ -273,6 +273,11 @@ impl Boot {
         self.wait_for_end()
     }
 
+    /// Whether the machine has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.qemu.wait(Duration::ZERO).is_ok()
+    }
+
     /// Waits until the machine ends by itself, and its TPM after it.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ pub const GUEST: &str = "10.0.2.15";
 pub fn reachable_address() -> Result<Ipv4Addr> {
     static OURS: OnceLock<bool> = OnceLock::new();
     static NEXT: AtomicU8 = AtomicU8::new(1);
-    let route = ["route", "add", "local", "192.0.2.0/24", "dev", "lo"];
+    let route = ["route", "replace", "local", "192.0.2.0/24", "dev", "lo"];
     let ours = OURS.get_or_init(|| {
         let added = Command::new("ip").args(route).status();
         added.is_ok_and(|status| status.success())

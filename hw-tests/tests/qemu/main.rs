@@ -5,3 +5,4 @@ mod harness;
 mod identity;
 mod pull;
 mod steps;
+mod tool;
