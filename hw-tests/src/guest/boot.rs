@@ -377,10 +377,13 @@ fn processor() -> [&'static str; 4] {
     }
 }
 
-/// OVMF, with variables that are a new machine's.
+/// OVMF, with variables that are a new machine's at first, and stay from boot to boot.
 fn uefi(dir: &Path) -> Result<[String; 4]> {
     let variables = dir.join("firmware-variables");
-    fs::copy(OVMF_VARIABLES, &variables).map_err(|error| format!("{OVMF_VARIABLES}: {error}"))?;
+    if !variables.exists() {
+        fs::copy(OVMF_VARIABLES, &variables)
+            .map_err(|error| format!("{OVMF_VARIABLES}: {error}"))?;
+    }
     let flash = "-drive".to_owned();
     Ok([
         flash.clone(),

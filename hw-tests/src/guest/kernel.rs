@@ -12,6 +12,8 @@ use crate::Result;
 pub struct Kernel {
     image: PathBuf,
     modules: Vec<PathBuf>,
+    files: BTreeMap<String, PathBuf>,
+    built_in: String,
 }
 
 /// The directory that `./hw-tests/test qemu` has unpacked packages to, one directory for each.
@@ -38,19 +40,37 @@ impl Kernel {
             .ok_or("no vmlinuz in the kernel's package")?;
         let release = file_name(&image)["vmlinuz-".len()..].to_owned();
         let tree = home.join("lib/modules").join(release);
-        let mut found = BTreeMap::new();
-        collect(&tree, &mut found)?;
-        let built_in = fs::read_to_string(tree.join("modules.builtin"))?;
-        let mut modules = Vec::new();
+        let mut files = BTreeMap::new();
+        collect(&tree, &mut files)?;
+        let mut kernel = Self {
+            image,
+            modules: Vec::new(),
+            files,
+            built_in: fs::read_to_string(tree.join("modules.builtin"))?,
+        };
         for name in MODULES {
-            let file = format!("{name}.ko");
-            match found.remove(&file) {
-                Some(path) => modules.push(path),
-                None if built_in.lines().any(|line| line.ends_with(&file)) => {}
-                None => return Err(format!("{} has no {file}", tree.display()).into()),
-            }
+            kernel.modules.extend(kernel.module(name)?);
         }
-        Ok(Self { image, modules })
+        Ok(kernel)
+    }
+
+    /// The file of a module, or `None` if it is built in.
+    ///
+    /// # Errors
+    /// The kernel hasn't it.
+    pub fn module(&self, name: &str) -> Result<Option<PathBuf>> {
+        let file = format!("{name}.ko");
+        match self.files.get(&file) {
+            Some(path) => Ok(Some(path.clone())),
+            None if self
+                .built_in
+                .lines()
+                .any(|line| file_name(Path::new(line)) == file) =>
+            {
+                Ok(None)
+            }
+            None => Err(format!("{} has no {file}", self.image.display()).into()),
+        }
     }
 
     /// The file that QEMU loads.

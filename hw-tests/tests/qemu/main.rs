@@ -1,5 +1,6 @@
 //! Machines that really boot: kernel, initramfs and TPM in QEMU.
 
+mod early;
 mod firmware;
 mod harness;
 mod identity;
