@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | [`kernel`] | Debian's kernel with the modules that a guest loads |
 //! | [`cpio`], [`initramfs`] | what the kernel unpacks at its start: the archive, and ours |
+//! | [`distribution`] | images as dracut and initramfs-tools make them |
 //! | [`tpm`] | a software TPM behind QEMU's TPM device |
 //! | [`network`] | where a guest and the servers meet |
 //! | [`boot`] | one run of QEMU, from power-on to its end |
@@ -17,6 +18,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::Result;
 use crate::node::Build;
@@ -25,6 +27,7 @@ use crate::site::{Site, fresh_address, programs};
 
 pub mod boot;
 pub mod cpio;
+pub mod distribution;
 pub mod initramfs;
 pub mod kernel;
 pub mod network;
@@ -46,6 +49,9 @@ pub struct Guest<'site> {
     tpm: GuestTpm,
     firmware: Firmware,
     command_line: String,
+    image: Option<PathBuf>,
+    disk: Option<PathBuf>,
+    limit: Duration,
 }
 
 impl<'site> Guest<'site> {
@@ -68,6 +74,9 @@ impl<'site> Guest<'site> {
             tpm,
             firmware: Firmware::Bios,
             command_line: COMMAND_LINE.to_owned(),
+            image: None,
+            disk: None,
+            limit: Firmware::Bios.limit(),
         })
     }
 
@@ -95,7 +104,22 @@ impl<'site> Guest<'site> {
     /// With this firmware.
     #[must_use]
     pub fn with_firmware(self, firmware: Firmware) -> Self {
-        Self { firmware, ..self }
+        Self {
+            firmware,
+            limit: firmware.limit(),
+            ..self
+        }
+    }
+
+    /// With a distribution's initramfs instead of ours, and a disk to go on to. Such boots take longer.
+    #[must_use]
+    pub fn with_image(self, image: PathBuf, disk: PathBuf) -> Self {
+        Self {
+            image: Some(image),
+            disk: Some(disk),
+            limit: DISTRIBUTION_LIMIT,
+            ..self
+        }
     }
 
     /// With these words at the end of the kernel's command line.
@@ -128,8 +152,14 @@ impl<'site> Guest<'site> {
     /// # Errors
     /// The TPM or QEMU doesn't start.
     pub fn boot(&self) -> Result<Boot> {
-        let initramfs = self.dir.join("initramfs");
-        std::fs::write(&initramfs, self.initramfs.archive()?)?;
+        let initramfs = match &self.image {
+            Some(image) => image.clone(),
+            None => {
+                let ours = self.dir.join("initramfs");
+                std::fs::write(&ours, self.initramfs.archive()?)?;
+                ours
+            }
+        };
         Boot::start(
             self.site,
             Power {
@@ -137,9 +167,10 @@ impl<'site> Guest<'site> {
                 kernel: self.kernel.image(),
                 initramfs: &initramfs,
                 command_line: &self.command_line,
-                disk: None,
+                disk: self.disk.as_deref(),
                 memory_mib: MEMORY_MIB,
                 firmware: self.firmware,
+                limit: self.limit,
                 forward: &network::forward(self.address),
                 tpm: &self.tpm,
             },
@@ -152,6 +183,9 @@ pub const ANCHOR: &str = "/etc/keyhalf/cacert.crt";
 
 /// The console is the first serial port; a kernel that panics resets, and QEMU ends then.
 pub const COMMAND_LINE: &str = "console=ttyS0 panic=-1";
+
+/// A distribution's initramfs starts udev, and waits for devices.
+const DISTRIBUTION_LIMIT: Duration = Duration::from_secs(150);
 
 /// Main memory of a guest.
 pub const MEMORY_MIB: u32 = 512;

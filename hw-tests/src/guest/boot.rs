@@ -53,6 +53,8 @@ pub struct Power<'a> {
     pub memory_mib: u32,
     /// What starts the kernel.
     pub firmware: Firmware,
+    /// How long anything in the guest may take.
+    pub limit: Duration,
     /// Ports of the guest that the host can call, as QEMU is told.
     pub forward: &'a str,
     /// Its TPM.
@@ -136,7 +138,7 @@ impl Boot {
         }
         let since = Instant::now();
         let mut qemu = Program::start(command, site.log("the guest's console"))?;
-        let limit = power.firmware.limit();
+        let limit = power.limit;
         let mut connect = |path: &Path| -> Result<UnixStream> {
             let stream = until(limit, "QEMU", || match qemu.wait(Duration::ZERO) {
                 Ok(ended) => Some(Err(format!("QEMU ended with {ended}"))),

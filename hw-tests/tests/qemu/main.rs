@@ -4,6 +4,7 @@ mod early;
 mod firmware;
 mod harness;
 mod identity;
+mod integration;
 mod pull;
 mod steps;
 mod tool;

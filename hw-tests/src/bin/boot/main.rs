@@ -94,6 +94,7 @@ fn boot(
         disk: options.disk.as_deref(),
         memory_mib: options.memory_mib,
         firmware: options.firmware,
+        limit: options.firmware.limit(),
         forward: &forward(CONTACT),
         tpm,
     };
