@@ -124,28 +124,47 @@ install_keylime() {
     printf '%s\n' "$stamp" >"$home/installed"
 }
 
+# The kernel's package: linux-image-cloud-amd64 depends on it.
+kernel_package() {
+    apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -1
+}
+
 # What guests boot: Debian's packages, unpacked below the target directory and not installed. Fails if the package
 # archive can't be reached or hasn't them.
 unpack_guest() {
-    local home new versions from name system
+    local home name versions as_root=(sudo -n)
     home=$(target_dir)/guest
     export KEYHALF_GUEST=$home
     command -v apt-cache >/dev/null || { say "== no package archive: guests boot Debian's kernel"; return 1; }
-    # A depends on B, which is the kernel itself.
-    name=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -1)
+    name=$(kernel_package)
     versions="${name:-kernel} ${system_packages[*]} $(sha256sum hw-tests/src/guest/report.S)"
     [ "$(cat "$home/unpacked" 2>/dev/null)" != "$versions" ] || return 0
-    [ -n "$name" ] || { say "== the package archive has no linux-image-cloud-amd64"; return 1; }
-    say "== unpacking $name and a small Debian system to $home"
-    new=$home.new
+    # Lists that are missing or old name packages that the archive hasn't.
+    if [ -z "$name" ] || ! unpack_packages "$name"; then
+        [ "$(id -u)" != 0 ] || as_root=()
+        "${as_root[@]}" apt-get update -qq || { say "== the package archive can't be reached"; return 1; }
+        name=$(kernel_package)
+        [ -n "$name" ] || { say "== the package archive has no linux-image-cloud-amd64"; return 1; }
+        unpack_packages "$name" || { say "== the package archive can't be reached"; return 1; }
+        versions="$name ${versions#* }"
+    fi
+    printf '%s\n' "$versions" >"$home.new/unpacked"
+    rm -rf "$home"
+    mv "$home.new" "$home"
+}
+
+# Downloads packages, with the kernel $1, and unpacks them to a new directory beside the one that is in use.
+unpack_packages() {
+    local new from system
+    new=$(target_dir)/guest.new
+    say "== unpacking $1 and a small Debian system"
     rm -rf "$new"
     mkdir -p "$new/packages" "$new/system/usr"
     mapfile -t system < <(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces \
         --no-enhances "${system_packages[@]}" | grep '^[a-z0-9][^:<]*$' | sort -u)
     # apt's own user may not be able to write there, which is a warning.
-    (cd "$new/packages" && apt-get download -qq "$name" busybox-static bash-static "${system[@]}") >&2 ||
-        { say "== the package archive can't be reached"; return 1; }
-    for from in "$name:kernel" busybox-static:busybox bash-static:bash; do
+    (cd "$new/packages" && apt-get download -qq "$1" busybox-static bash-static "${system[@]}") >&2 || return 1
+    for from in "$1:kernel" busybox-static:busybox bash-static:bash; do
         dpkg-deb -x "$new/packages/${from%:*}"_*.deb "$new/${from#*:}" || die "${from%:*} can't be unpacked"
     done
     # As an installed system has it: its scripts aren't run.
@@ -161,7 +180,4 @@ unpack_guest() {
     hw-tests/namespace chroot "$new/system" /sbin/ldconfig || die "the unpacked system doesn't work"
     rm -r "$new/packages"
     gcc -nostdlib -static -o "$new/report" hw-tests/src/guest/report.S || die "report.S can't be assembled"
-    printf '%s\n' "$versions" >"$new/unpacked"
-    rm -rf "$home"
-    mv "$new" "$home"
 }
