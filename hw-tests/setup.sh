@@ -10,6 +10,12 @@ cd "$root"
 packages=(gcc binutils libc6-dev pkg-config libtss2-dev swtpm swtpm-tools tpm2-tools iproute2 procps openssl python3)
 # What the static agents are built with and, for Arm, run by.
 static_packages=(musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static)
+# What boots guests; what they boot is unpacked below the target directory, see unpack_guest.
+guest_packages=(qemu-system-x86 ovmf musl-tools e2fsprogs)
+# A Debian system that makes initramfs images, with all that these depend on.
+system_packages=(base-files bash coreutils dash debianutils diffutils findutils grep gzip sed tar util-linux mount libc-bin mawk
+    cpio kmod udev systemd procps iproute2 iputils-arping isc-dhcp-client e2fsprogs
+    dracut-core dracut-network initramfs-tools-core klibc-utils busybox)
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$*"; exit 2; }
@@ -116,4 +122,62 @@ install_keylime() {
     ln -s /usr/lib/python3/dist-packages/gpg "$home"/lib/python3*/site-packages/
     "$home/bin/python3" -c 'import gpg' || die "Debian's python3-gpg doesn't work in $home"
     printf '%s\n' "$stamp" >"$home/installed"
+}
+
+# The kernel's package: linux-image-cloud-amd64 depends on it.
+kernel_package() {
+    apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -1
+}
+
+# What guests boot: Debian's packages, unpacked below the target directory and not installed. Fails if the package
+# archive can't be reached or hasn't them.
+unpack_guest() {
+    local home name versions as_root=(sudo -n)
+    home=$(target_dir)/guest
+    export KEYHALF_GUEST=$home
+    command -v apt-cache >/dev/null || { say "== no package archive: guests boot Debian's kernel"; return 1; }
+    name=$(kernel_package)
+    versions="${name:-kernel} ${system_packages[*]} $(sha256sum hw-tests/src/guest/report.S)"
+    [ "$(cat "$home/unpacked" 2>/dev/null)" != "$versions" ] || return 0
+    # Lists that are missing or old name packages that the archive hasn't.
+    if [ -z "$name" ] || ! unpack_packages "$name"; then
+        [ "$(id -u)" != 0 ] || as_root=()
+        "${as_root[@]}" apt-get update -qq || { say "== the package archive can't be reached"; return 1; }
+        name=$(kernel_package)
+        [ -n "$name" ] || { say "== the package archive has no linux-image-cloud-amd64"; return 1; }
+        unpack_packages "$name" || { say "== the package archive can't be reached"; return 1; }
+        versions="$name ${versions#* }"
+    fi
+    printf '%s\n' "$versions" >"$home.new/unpacked"
+    rm -rf "$home"
+    mv "$home.new" "$home"
+}
+
+# Downloads packages, with the kernel $1, and unpacks them to a new directory beside the one that is in use.
+unpack_packages() {
+    local new from system
+    new=$(target_dir)/guest.new
+    say "== unpacking $1 and a small Debian system"
+    rm -rf "$new"
+    mkdir -p "$new/packages" "$new/system/usr"
+    mapfile -t system < <(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces \
+        --no-enhances "${system_packages[@]}" | grep '^[a-z0-9][^:<]*$' | sort -u)
+    # apt's own user may not be able to write there, which is a warning.
+    (cd "$new/packages" && apt-get download -qq "$1" busybox-static bash-static "${system[@]}") >&2 || return 1
+    for from in "$1:kernel" busybox-static:busybox bash-static:bash; do
+        dpkg-deb -x "$new/packages/${from%:*}"_*.deb "$new/${from#*:}" || die "${from%:*} can't be unpacked"
+    done
+    # As an installed system has it: its scripts aren't run.
+    for from in bin sbin lib lib64; do
+        mkdir "$new/system/usr/$from"
+        ln -s "usr/$from" "$new/system/$from"
+    done
+    for from in "${system[@]}"; do
+        dpkg-deb --fsys-tarfile "$new/packages/$from"_*.deb |
+            tar -x --no-same-owner --keep-directory-symlink -C "$new/system" || die "$from can't be unpacked"
+    done
+    ln -s mawk "$new/system/usr/bin/awk"
+    hw-tests/namespace chroot "$new/system" /sbin/ldconfig || die "the unpacked system doesn't work"
+    rm -r "$new/packages"
+    gcc -nostdlib -static -o "$new/report" hw-tests/src/guest/report.S || die "report.S can't be assembled"
 }

@@ -13,6 +13,7 @@
 //! | [`process`] | a running program and what it logged |
 //! | [`swtpm`], [`bus`] | a TPM, and the wire between it and whoever uses it |
 //! | [`servers`], [`node`], [`tenant`] | keyhalf's programs |
+//! | [`guest`] | a machine that really boots, in QEMU |
 //! | [`payload`] | payload folders, and archives that nobody should open |
 //! | [`byhand`] | the tenant without its program |
 //! | [`raw`], [`liar`] | hostile clients, and a hostile agent |
@@ -20,6 +21,7 @@
 pub mod bus;
 pub mod byhand;
 pub mod day;
+pub mod guest;
 pub mod keylime;
 pub mod liar;
 pub mod machine;

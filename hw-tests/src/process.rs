@@ -73,7 +73,19 @@ impl Log {
     /// # Errors
     /// As [`Log::wait_for`].
     pub fn wait_from(&self, start: usize, text: &str) -> Result<String> {
-        let until = Instant::now() + LIMIT;
+        self.wait(start, text, LIMIT)
+    }
+
+    /// As [`Log::wait_for`], with a limit of one's own.
+    ///
+    /// # Errors
+    /// As [`Log::wait_for`].
+    pub fn wait_within(&self, limit: Duration, text: &str) -> Result<String> {
+        self.wait(0, text, limit)
+    }
+
+    fn wait(&self, start: usize, text: &str, limit: Duration) -> Result<String> {
+        let until = Instant::now() + limit;
         let mut lines = self.lock();
         loop {
             if let Some(line) = lines
@@ -89,7 +101,7 @@ impl Log {
                 return Err(format!("{} ended without saying {text:?}", self.name).into());
             }
             if left.is_zero() {
-                return Err(format!("{} didn't say {text:?} within {LIMIT:?}", self.name).into());
+                return Err(format!("{} didn't say {text:?} within {limit:?}", self.name).into());
             }
             lines = self
                 .more

@@ -206,7 +206,7 @@ impl Swtpm {
 const EMPTY_PASSWORD: [u8; 13] = [0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0];
 
 /// Makes the state of a new TPM in `dir`.
-fn manufacture(dir: &Path, extras: &[&str]) -> Result {
+pub(crate) fn manufacture(dir: &Path, extras: &[&str]) -> Result {
     // One at a time: the first makes the manufacturer's CA that the others use.
     static FACTORY: Mutex<()> = Mutex::new(());
     let _one_at_a_time = FACTORY.lock().unwrap_or_else(PoisonError::into_inner);

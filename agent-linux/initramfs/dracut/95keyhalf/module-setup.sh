@@ -1,0 +1,36 @@
+#!/bin/bash
+# dracut module: secrets before the root file system. See README.md beside this folder.
+
+# shellcheck disable=SC2154 # dracut's variables: moddir, dracutsysrootdir
+check() {
+    require_binaries keyhalf-agent || return 1
+    # Configured: in every image; otherwise where somebody asks for it.
+    [ -e "${dracutsysrootdir-}/etc/keyhalf/agent.conf" ] && return 0
+    return 255
+}
+
+depends() {
+    echo network
+}
+
+installkernel() {
+    hostonly='' instmods '=drivers/char/tpm' efivarfs
+}
+
+install() {
+    local file
+    inst_multiple keyhalf-agent mkdir sleep mount umount rm reboot poweroff
+    inst_script "$moddir/keyhalf-boot" /usr/bin/keyhalf-boot
+    for file in agent.conf tenant-signer.pem verifier.pem verifier-ca.pem wipe-before-root; do
+        [ ! -e "${dracutsysrootdir-}/etc/keyhalf/$file" ] || inst_simple "/etc/keyhalf/$file"
+    done
+    inst_hook cmdline 10 "$moddir/network.sh"
+    inst_hook pre-trigger 90 "$moddir/start.sh"
+    # The root file system isn't mounted before the agent has ended.
+    inst_hook initqueue/finished 10 "$moddir/finished.sh"
+    inst_hook pre-pivot 10 "$moddir/leave.sh"
+    # dracut's own shells.
+    inst_hook emergency 01 "$moddir/cap.sh"
+    inst_hook shutdown-emergency 01 "$moddir/cap.sh"
+    dracut_need_initqueue
+}

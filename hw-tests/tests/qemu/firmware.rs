@@ -1,0 +1,59 @@
+//! What UEFI firmware measures counts: PCR 4 is the kernel, PCR 9 its command line and its initramfs.
+
+use hw_tests::Result;
+use hw_tests::guest::Guest;
+use hw_tests::guest::boot::{Boot, Firmware};
+use hw_tests::guest::tpm::GuestTpm;
+use hw_tests::site::story;
+
+use crate::steps::{give, has_nothing, has_the_secret, take_back, verifier};
+
+#[test]
+fn changed_command_line_is_refused() {
+    changed(|guest| {
+        guest.append("init=/bin/sh");
+        Ok(())
+    });
+}
+
+#[test]
+fn changed_initramfs_is_refused() {
+    // The same length: the firmware's measurement of the kernel to PCR 4 depends on the initramfs's size.
+    changed(|guest| guest.initramfs().file(FILE, 0o644, b"two".to_vec()));
+}
+
+/// Some file of the initramfs that does nothing.
+const FILE: &str = "/etc/issue";
+
+/// A boot whose measurements become the policy gets its secret; the next one, changed, doesn't.
+fn changed(change: impl FnOnce(&mut Guest<'_>) -> Result) {
+    story(|site| {
+        let verifier = verifier(site)?;
+        let guest = Guest::serving(&verifier, GuestTpm::fresh(site)?, &[])?;
+        let mut guest = guest.with_firmware(Firmware::Uefi);
+        guest.initramfs().file(FILE, 0o644, b"one".to_vec())?;
+        let mut boot = guest.boot()?;
+        let uuid = boot.wait_until_registered()?;
+        let good = measured(&mut boot)?;
+        let told = give(&verifier, &guest, &good)?;
+        assert_eq!(told.code, 0, "{}", told.text);
+        has_the_secret(&mut boot)?;
+        boot.power_off()?;
+        take_back(&verifier, &uuid)?;
+
+        change(&mut guest)?;
+        let mut boot = guest.boot()?;
+        assert_eq!(boot.wait_until_registered()?, uuid);
+        assert_ne!(measured(&mut boot)?, good);
+        let told = give(&verifier, &guest, &good)?;
+        assert_ne!(told.code, 0, "{}", told.text);
+        told.says(&["PCR 9"])?;
+        has_nothing(&mut boot)
+    });
+}
+
+/// A policy that wants what this boot has measured.
+fn measured(boot: &mut Boot) -> Result<String> {
+    let (kernel, rest) = (boot.pcr(4)?, boot.pcr(9)?);
+    Ok(format!(r#"{{"4": "{kernel}", "9": "{rest}"}}"#))
+}

@@ -1,0 +1,126 @@
+//! keyhalf in initramfs images of dracut and initramfs-tools: it runs before the root file system is mounted, with the network
+//! up, and no shell opens before the cap. A stand-in for the agent says on the console what it is asked for.
+
+use hw_tests::Result;
+use hw_tests::guest::Guest;
+use hw_tests::guest::boot::Ended;
+use hw_tests::guest::distribution::{Maker, disk};
+use hw_tests::guest::tpm::GuestTpm;
+use hw_tests::process::Log;
+use hw_tests::site::{Site, story};
+
+/// Waits for a route, leaves a secret in the landing zone, and is killed.
+const AGENT: &[u8] = br#"#!/bin/sh
+echo "agent: $1" >/dev/kmsg
+[ "$1" = provision ] || exit 0
+mkdir -p /run/keyhalf
+mount -t tmpfs tmpfs /run/keyhalf
+echo secret >/run/keyhalf/secret
+try=0
+# The gateway 10.0.2.2 in the kernel's form.
+while ! grep -q 0202000A /proc/net/route; do
+    try=$((try + 1))
+    [ "$try" -lt 120 ] || exit 11
+    sleep 0.5
+done
+echo "agent: the network is up" >/dev/kmsg
+kill -9 $$
+"#;
+
+/// The root's: what came through.
+const INIT: &str = "#!/bin/busybox sh
+/bin/busybox mount -t proc proc /proc 2>/dev/null
+/bin/busybox mount -t devtmpfs dev /dev 2>/dev/null
+echo \"root: $(/bin/busybox cat /run/keyhalf/secret /run/keyhalf-boot/code 2>&1 | /bin/busybox xargs)\" >/dev/kmsg
+/bin/busybox poweroff -f
+";
+
+/// A killed agent's exit code in a shell.
+const KILLED: &str = "root: secret 137";
+
+const NETWORK: &str = "keyhalf.net=10.0.2.15::10.0.2.2:255.255.255.0:::none";
+
+#[test]
+fn dracut() {
+    story(|site| runs_before_the_root(site, Maker::Dracut));
+}
+
+#[test]
+fn dracut_with_systemd() {
+    story(|site| runs_before_the_root(site, Maker::DracutSystemd));
+}
+
+#[test]
+fn initramfs_tools() {
+    story(|site| runs_before_the_root(site, Maker::InitramfsTools));
+}
+
+#[test]
+fn dracut_opens_no_shell_before_the_cap() {
+    story(|site| {
+        no_shell_before_the_cap(
+            site,
+            Maker::Dracut,
+            "rd.break=cmdline",
+            "Dropping to debug shell",
+        )
+    });
+}
+
+#[test]
+fn initramfs_tools_opens_no_shell_before_the_cap() {
+    story(|site| {
+        no_shell_before_the_cap(
+            site,
+            Maker::InitramfsTools,
+            "break=premount panic=",
+            "(initramfs)",
+        )
+    });
+}
+
+fn runs_before_the_root(site: &Site, maker: Maker) -> Result {
+    let boot = machine(site, maker, NETWORK)?.boot()?;
+    boot.says("root: ")?;
+    in_order(
+        boot.console(),
+        &[
+            "agent: provision",
+            "agent: the network is up",
+            "agent: cap",
+            "agent: cap",
+            KILLED,
+        ],
+    )?;
+    assert_eq!(boot.wait_for_end()?, Ended::Off);
+    Ok(())
+}
+
+fn no_shell_before_the_cap(site: &Site, maker: Maker, words: &str, shell: &str) -> Result {
+    let boot = machine(site, maker, words)?.boot()?;
+    boot.says("agent: cap")?;
+    // A prompt has no line of its own until something follows it: the console so far has to do.
+    let text = boot.console().text();
+    assert!(!text.contains(shell), "{shell} came first");
+    Ok(())
+}
+
+fn machine<'site>(site: &'site Site, maker: Maker, words: &str) -> Result<Guest<'site>> {
+    let (image, disk) = (maker.image(site, AGENT)?, disk(site, INIT)?);
+    let mut guest = Guest::new(site, GuestTpm::fresh(site)?)?.with_image(image, disk);
+    guest.append(&format!("root=/dev/vda ro {words}"));
+    Ok(guest)
+}
+
+/// Wants these in the console, each after the one before.
+fn in_order(console: &Log, wanted: &[&str]) -> Result {
+    let text = console.text();
+    let mut rest = text.as_str();
+    for part in wanted {
+        let (_, after) = rest
+            .split_once(part)
+            .ok_or_else(|| format!("no {part:?} in its place"))?;
+        rest = after;
+    }
+    Ok(())
+}
