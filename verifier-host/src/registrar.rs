@@ -13,7 +13,7 @@ use rustls::ServerConfig;
 use crate::http::{Listening, Stop};
 use crate::store::Store;
 
-mod claim;
+pub(crate) mod claim;
 mod pending;
 mod routes;
 

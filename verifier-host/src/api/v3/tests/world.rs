@@ -28,6 +28,7 @@ use crate::evidence::software::{SoftwareTpm, attest};
 use crate::http::Peer;
 use crate::payloads::Vault;
 use crate::pki::Authority;
+use crate::registrar::claim::Claim;
 use crate::rounds::schedule::Rounds;
 use crate::store::Store;
 
@@ -260,15 +261,16 @@ impl Machine {
 
     /// Puts the node on the registrar's record.
     pub(super) async fn register(&self, world: &World) {
-        sqlx::query(
-            "INSERT INTO registrations (uuid, ek_tpm, aik_tpm, mtls_cert, regcount) VALUES (?, ?, ?, 'disabled', 1)",
-        )
-        .bind(&self.id)
-        .bind(self.tpm.ek().marshalled())
-        .bind(self.tpm.ak().marshalled())
-        .execute(world.rounds.store().writer())
-        .await
-        .unwrap();
+        let claim = Claim {
+            ek: self.tpm.ek(),
+            ak: self.tpm.ak(),
+            ek_certificate: None,
+            ip: None,
+            port: None,
+            mtls_cert: "disabled".to_owned(),
+        };
+        let store = world.rounds.store();
+        store.record(&self.id, &claim).await.unwrap();
     }
 
     pub(super) fn addition(&self, policy: &Value) -> Value {
