@@ -28,7 +28,7 @@ const NEVER_LINKED: [(&str, &str, &str); 8] = [
     (
         "agent-linux",
         "rcgen",
-        "x509-cert makes the agent's certificate",
+        "the agent writes its one certificate itself",
     ),
     ("agent-linux", "hyper", "the agent's HTTP is agent-core's"),
     ("agent-linux", "sqlx", "the agent keeps no state"),

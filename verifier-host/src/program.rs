@@ -1,10 +1,8 @@
 //! The whole program: registrar and verifier over one database, until it is told to stop.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
@@ -13,9 +11,9 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::api::{v2, v3};
+use crate::api::{self, v2, v3};
 use crate::config::Config;
-use crate::http::{Listening, stop_switch};
+use crate::http::stop_switch;
 use crate::memory;
 use crate::payloads::Vault;
 use crate::pki::{Authority, PkiError, Place};
@@ -94,8 +92,7 @@ async fn serve(config: &Config) -> Result<(), RunError> {
         vault: vault.clone(),
     };
     let agents = v3::Api::new(rounds.clone(), vault, config.max_payload_bytes);
-    let router = v3::routes(agents).merge(v2::routes(tenants));
-    let verifier = listen(config.verifier, tls, router)
+    let verifier = api::listen(config.verifier, tls, tenants, agents)
         .await
         .map_err(RunError::Listen)?;
 
@@ -125,16 +122,6 @@ async fn serve(config: &Config) -> Result<(), RunError> {
     let _ = serving.await;
     store.close().await;
     Ok(())
-}
-
-async fn listen(
-    address: SocketAddr,
-    tls: Arc<rustls::ServerConfig>,
-    router: Router,
-) -> io::Result<Listening> {
-    Listening::bind(address, Some(tls), router)
-        .await
-        .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
 }
 
 /// This program's own lines at the level, its libraries' from `warn` on: they know nothing of secrets.
