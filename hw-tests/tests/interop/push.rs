@@ -18,7 +18,12 @@ const POLICY: &str =
 #[test]
 fn push_agent_attests_to_keylimes_verifier() {
     story(|site| {
-        let keylime = Keylime::start_with(site, &[("verifier", "mode", "push")])?;
+        // In this mode Keylime takes whole seconds only.
+        let settings = [
+            ("verifier", "mode", "push"),
+            ("verifier", "quote_interval", "1"),
+        ];
+        let keylime = Keylime::start_with(site, &settings)?;
         let options = [&RSASSA[..], &["--attestation-interval-seconds", "1"]].concat();
         let mut node = Node::calling(&keylime, Swtpm::fresh(site)?, "push", &options)?;
         node.launch()?;
