@@ -6,6 +6,8 @@
 mod certificate;
 #[cfg(feature = "pull")]
 mod der;
+#[cfg(feature = "pull")]
+mod signer;
 #[cfg(all(test, feature = "pull"))]
 mod with_x509_cert;
 

@@ -29,6 +29,8 @@ use output::Output;
 pub use output::{OutputPolicy, TAIL_BYTES};
 use zeroize::Zeroizing;
 
+use crate::log::Seconds;
+
 /// A program to run, and what it gets.
 pub struct Job<'a> {
     /// What reads the file.
@@ -125,18 +127,18 @@ pub struct Ended {
 impl Ended {
     /// Writes to the log how `name` ended.
     pub fn log(&self, name: &str) {
-        let after = self.duration.as_secs_f32();
+        let after = Seconds(self.duration);
         match self.end {
-            End::Exit(0) => log::info!("{name} ended well after {after:.3} s"),
-            End::Exit(code) => log::warn!("{name} ended with exit code {code} after {after:.3} s"),
+            End::Exit(0) => log::info!("{name} ended well after {after}"),
+            End::Exit(code) => log::warn!("{name} ended with exit code {code} after {after}"),
             End::Signal(signal) => {
-                log::warn!("{name} was killed by signal {signal} after {after:.3} s")
+                log::warn!("{name} was killed by signal {signal} after {after}")
             }
             End::TimedOut => {
-                log::warn!("{name} took longer than it may ({after:.3} s) and was ended")
+                log::warn!("{name} took longer than it may ({after}) and was ended")
             }
             End::Cancelled => {
-                log::warn!("{name} was ended after {after:.3} s, because the agent stops")
+                log::warn!("{name} was ended after {after}, because the agent stops")
             }
         }
         if self.left_behind > 0 {

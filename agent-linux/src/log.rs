@@ -5,6 +5,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
+use std::time::Duration;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
@@ -18,6 +19,15 @@ pub fn start(level: LevelFilter) {
 pub fn begin(level: LevelFilter, warnings: &[String]) {
     start(level);
     warnings.iter().for_each(|text| log::warn!("{text}"));
+}
+
+/// A time as the log has it: seconds and thousandths. std's way is by fractions, which take tables.
+pub(crate) struct Seconds(pub(crate) Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03} s", self.0.as_secs(), self.0.subsec_millis())
+    }
 }
 
 struct Stderr;
@@ -76,6 +86,19 @@ const QUIET: [&str; 2] = ["tss_esapi", "rustls"];
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
+
+    #[test]
+    fn a_time_is_in_seconds() {
+        let rows = [
+            (0, "0.000 s"),
+            (7, "0.007 s"),
+            (1_500, "1.500 s"),
+            (61_000, "61.000 s"),
+        ];
+        for (millis, wanted) in rows {
+            assert_eq!(Seconds(Duration::from_millis(millis)).to_string(), wanted);
+        }
+    }
 
     #[test]
     fn no_forged_lines() {

@@ -3,7 +3,7 @@
 mod address;
 pub mod call;
 mod clock;
-mod crypto;
+pub(crate) mod crypto;
 pub mod reach;
 #[cfg(feature = "pull")]
 pub mod serve;

@@ -24,6 +24,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::job::{End as JobEnd, Ended, Identity, OutputPolicy};
 use crate::landing::Zone;
+use crate::log::Seconds;
 use crate::memory::wipe_stack;
 use crate::script::Script;
 use crate::spool::Spool;
@@ -234,7 +235,7 @@ where
     fn wait(&self, pause: Duration, why: Why) -> Option<Ending> {
         match why {
             Why::NextRound => log::debug!("{why}"),
-            _ => log::warn!("{why}; next try in {:.1} s", pause.as_secs_f32()),
+            _ => log::warn!("{why}; next try in {}", Seconds(pause)),
         }
         if pause >= self.left() {
             return Some(Ending::Deadline(Some(why)));

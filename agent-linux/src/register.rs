@@ -14,6 +14,7 @@ use agent_core::wire::register::{
 use agent_core::wire::route::{ApiVersions, VERSION_NOT_SUPPORTED};
 use agent_core::wire::text::Uuid;
 
+use crate::log::Seconds;
 use crate::net::call::{CallError, Caller};
 
 /// What the registrar is told beside what the TPM says.
@@ -135,9 +136,9 @@ pub fn register<S: Shell>(
         };
         let wait = jittered(pause);
         log::warn!(
-            "not registered at {}: {error}; next try in {:.1} s",
+            "not registered at {}: {error}; next try in {}",
             registrar.authority(),
-            wait.as_secs_f32()
+            Seconds(wait)
         );
         thread::sleep(wait);
         pause = (pause * 2).min(LAST_PAUSE);

@@ -12,6 +12,8 @@ use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 use webpki::EndEntityCert;
 
+use crate::net::crypto::P256_SHA256;
+
 /// Which certificate is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pin {
@@ -81,7 +83,7 @@ pub fn verify_manifest(signer_der: &[u8], manifest: &[u8], signature: &[u8]) -> 
     let signer = CertificateDer::from(signer_der);
     EndEntityCert::try_from(&signer).is_ok_and(|signer| {
         signer
-            .verify_signature(webpki::ring::ECDSA_P256_SHA256, manifest, signature)
+            .verify_signature(P256_SHA256, manifest, signature)
             .is_ok()
     })
 }

@@ -11,6 +11,7 @@
 
 mod archive;
 mod budget;
+mod crc;
 mod cursor;
 mod end;
 mod entry;
@@ -23,6 +24,7 @@ mod segmented;
 pub use self::archive::Archive;
 use self::archive::{InMemory, u64_of, usize_of};
 pub use self::budget::{Limits, Summary};
+use self::crc::Crc32;
 use self::cursor::{Cursor, Unread};
 use self::end::{Span, Tail};
 use self::entry::{Entry, Header, Headers, Kind, Method};
@@ -210,7 +212,7 @@ fn unpack_content<A: Archive, S: Sink>(
     inflater: &mut Inflater,
     sink: &mut S,
 ) -> Result<(), ContentError<S::Error, A::Error>> {
-    let mut crc = crc32fast::Hasher::new();
+    let mut crc = Crc32::new();
     let mut out = |bytes: &[u8]| {
         crc.update(bytes);
         sink.data(bytes).map_err(ContentError::Sink)

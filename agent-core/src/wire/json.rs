@@ -2,6 +2,7 @@
 //! written piece by piece.
 
 mod document;
+mod number;
 mod reader;
 mod writer;
 

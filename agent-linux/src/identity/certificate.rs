@@ -9,16 +9,15 @@ use agent_core::wire::text::Uuid;
 use hmac::{Hmac, KeyInit, Mac};
 use p256::ecdsa::signature::Signer;
 use p256::ecdsa::{DerSignature, SigningKey};
-use p256::pkcs8::EncodePrivateKey;
 use p256::pkcs8::der::pem::{self, LineEnding};
-use rustls::crypto::ring::sign::any_ecdsa_type;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::der::{self, element, explicit, implicit};
+use super::signer::TlsSigner;
 
 /// The key and the certificate that the agent shows as a TLS server.
 pub struct TlsIdentity {
@@ -40,12 +39,9 @@ impl TlsIdentity {
         let pem = pem::encode_string("CERTIFICATE", LineEnding::LF, &certificate)
             .map_err(|_| CertificateError::Pem)?;
         let der = CertificateDer::from(certificate);
-        let pkcs8 = key.to_pkcs8_der().map_err(|_| CertificateError::Key)?;
-        let mut private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8.as_bytes().to_vec()));
-        let signer = any_ecdsa_type(&private).map_err(|_| CertificateError::Key);
-        private.zeroize();
+        let signer = Arc::new(TlsSigner::from(key));
         Ok(Self {
-            certified: Arc::new(CertifiedKey::new(vec![der], signer?)),
+            certified: Arc::new(CertifiedKey::new(vec![der], signer)),
             pem,
         })
     }

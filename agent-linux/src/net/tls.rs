@@ -6,14 +6,14 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::crypto::{CryptoProvider, KeyProvider, ring};
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::sign::{SigningKey, SingleCertAndKey};
+use rustls::sign::SingleCertAndKey;
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
 
 use super::clock::Clock;
+use super::crypto::provider;
 use crate::identity::TlsIdentity;
 
 /// The certificate authorities whose clients may talk to the agent (`trusted_client_ca`).
@@ -76,10 +76,7 @@ pub fn server_config(
     identity: &TlsIdentity,
     clients: &ClientAuthorities,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let provider = Arc::new(CryptoProvider {
-        key_provider: &NoKeys,
-        ..ring::default_provider()
-    });
+    let provider = Arc::new(provider());
     let verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::clone(&clients.0), Arc::clone(&provider))
             .build()
@@ -103,19 +100,6 @@ pub fn peer_certificate(connection: &ServerConnection) -> Option<&[u8]> {
         return None;
     }
     connection.peer_certificates()?.first().map(AsRef::as_ref)
-}
-
-/// Loads no key: the agent's own comes as a signer, and the size of ring's other signers counts in an initramfs.
-#[derive(Debug)]
-struct NoKeys;
-
-impl KeyProvider for NoKeys {
-    fn load_private_key(
-        &self,
-        _: PrivateKeyDer<'static>,
-    ) -> Result<Arc<dyn SigningKey>, rustls::Error> {
-        Err(rustls::Error::General("no key is loaded here".to_owned()))
-    }
 }
 
 /// Why there can be no TLS.

@@ -2,6 +2,8 @@
 //!
 //! Nothing of it is copied. Its nesting is bounded, and so is the stack that reading it takes, whatever a peer sends.
 
+use super::number::is_number;
+
 /// How deep a document may be nested; the answers of Keylime's verifier have eight levels.
 pub const MAX_DEPTH: usize = 16;
 
@@ -223,38 +225,6 @@ impl<'a> Scanner<'a> {
             left: self.rest.len(),
         }
     }
-}
-
-/// `-`, digits without a needless zero, a fraction, an exponent.
-fn is_number(literal: &[u8]) -> bool {
-    let rest = literal.strip_prefix(b"-").unwrap_or(literal);
-    let (whole, rest) = split_digits(rest);
-    if whole.is_empty() || (whole.len() > 1 && whole.starts_with(b"0")) {
-        return false;
-    }
-    let rest = match rest.strip_prefix(b".") {
-        Some(fraction) => match split_digits(fraction) {
-            ([], _) => return false,
-            (_, rest) => rest,
-        },
-        None => rest,
-    };
-    match rest {
-        [] => true,
-        [b'e' | b'E', exponent @ ..] => {
-            let exponent = match exponent {
-                [b'+' | b'-', digits @ ..] => digits,
-                digits => digits,
-            };
-            matches!(split_digits(exponent), ([_, ..], []))
-        }
-        _ => false,
-    }
-}
-
-fn split_digits(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit());
-    bytes.split_at_checked(digits.count()).unwrap_or_default()
 }
 
 #[cfg(test)]

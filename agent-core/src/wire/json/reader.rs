@@ -1,5 +1,6 @@
 //! Reading a flat object as its bytes arrive.
 
+use super::number::is_number;
 use super::{Fields, JsonError, Kind, MAX_NAME_BYTES};
 use crate::wire::text::hex_digit;
 
@@ -262,13 +263,6 @@ const fn unescape(byte: u8) -> Option<u8> {
         b't' => b'\t',
         _ => return None,
     })
-}
-
-fn is_number(literal: &[u8]) -> bool {
-    // Rust's grammar is wider in "inf" and "nan" (no digit first) and "1." (harmless: no number is used here).
-    let digit_first = matches!(literal, [b'0'..=b'9', ..] | [b'-', b'0'..=b'9', ..]);
-    let text = core::str::from_utf8(literal).unwrap_or_default();
-    digit_first && text.parse::<f64>().is_ok()
 }
 
 /// The longest number that is taken.

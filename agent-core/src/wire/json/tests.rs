@@ -77,6 +77,8 @@ fn what_is_no_flat_object_is_refused() {
         (r#"{"a":[1]}"#, JsonError::Nested),
         (r#"{"a":nul}"#, syntax(8)),
         (r#"{"a":nan}"#, syntax(8)),
+        (r#"{"a":1.}"#, syntax(7)),
+        (r#"{"a":01}"#, syntax(7)),
         (r#"{"a":,"b":1}"#, syntax(5)),
         (r#"{"a":"\x"}"#, syntax(7)),
         (r#"{"a":"\u12g4"}"#, syntax(10)),
