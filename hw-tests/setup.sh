@@ -81,7 +81,13 @@ use_namespaces() {
 
 # The agent as one static file without a C library, beside the other programs: $1 is x86_64 or aarch64. Fails where the
 # toolchain hasn't the target and rustup can't bring it.
-build_static_agent() {
+build_static_agent() { build_static "$1" raw "keyhalf-agent-static-$1"; }
+
+# The same with nothing but the commands that call a verifier.
+build_static_caller() { build_static "$1" device "keyhalf-agent-calling-$1"; }
+
+# For $1, with the features $2, as the file $3.
+build_static() {
     local target=$1-unknown-linux-musl
     if [ ! -d "$(rustc --print target-libdir --target "$target")" ]; then
         rustup target add "$target" >&2 || return 1
@@ -89,12 +95,12 @@ build_static_agent() {
     # ring has C and assembly in it.
     CC_x86_64_unknown_linux_musl=musl-gcc CC_aarch64_unknown_linux_musl=aarch64-linux-gnu-gcc \
         CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=aarch64-linux-gnu-gcc \
-        cargo build --profile tiny -p agent-linux --no-default-features --features raw --target "$target" --locked ||
-        die "the static agent for $1 can't be built"
+        cargo build --profile tiny -p agent-linux --no-default-features --features "$2" --target "$target" --locked ||
+        die "the static agent for $1 can't be built with the features $2"
     local profile
     for profile in debug release; do
         [ ! -d "$(target_dir)/$profile" ] ||
-            cp "$(target_dir)/$target/tiny/keyhalf-agent" "$(target_dir)/$profile/keyhalf-agent-static-$1"
+            cp "$(target_dir)/$target/tiny/keyhalf-agent" "$(target_dir)/$profile/$3"
     done
 }
 

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | none | [`evidence`] (keys, quotes, credentials), [`pki`] (certificates), [`link`] (HTTPS client), [`memory`], [`policy`], [`transport`] |
 //! | `server` (default) | the program: the server loop, the registrar, the store and the rounds |
+//! | `software-tpm` | [`evidence`]`::software`: a TPM for tests and simulated nodes; no program uses it |
 //!
 //! Everything that comes from a node or from a peer is hostile until a type of this crate holds it: a value that exists
 //! was checked.

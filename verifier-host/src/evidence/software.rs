@@ -1,4 +1,4 @@
-//! A TPM made of software, for tests: it says what a test lets it say.
+//! A TPM made of software, for tests and simulated nodes: it says what it is let say, and panics where it can't.
 
 use agent_core::wire::quote::{ClockInfo, Digest, HashAlg, PcrDump, PcrValues, QuoteWriter};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -15,20 +15,29 @@ use super::public::{AkPublic, EkPublic};
 
 /// The fields of a public area, each of which a test may set wrong.
 #[derive(Clone)]
-pub(crate) struct AreaFields {
-    pub(crate) kind: u16,
-    pub(crate) name_alg: u16,
-    pub(crate) attributes: u32,
-    pub(crate) policy: Vec<u8>,
-    pub(crate) symmetric: Vec<u16>,
-    pub(crate) scheme: Vec<u16>,
+pub struct AreaFields {
+    /// `type`.
+    pub kind: u16,
+    /// `nameAlg`.
+    pub name_alg: u16,
+    /// `objectAttributes`.
+    pub attributes: u32,
+    /// `authPolicy`.
+    pub policy: Vec<u8>,
+    /// `symmetric`: algorithm, and where there is one its bits and mode.
+    pub symmetric: Vec<u16>,
+    /// `scheme`, and where there is one its hash.
+    pub scheme: Vec<u16>,
     /// Curve and KDF, or key bits and exponent (as two halves).
-    pub(crate) parameters: Vec<u16>,
-    pub(crate) unique: Vec<Vec<u8>>,
+    pub parameters: Vec<u16>,
+    /// `unique`, each number without its size.
+    pub unique: Vec<Vec<u8>>,
 }
 
 impl AreaFields {
-    pub(crate) fn marshal(&self) -> Vec<u8> {
+    /// Marshalled `TPM2B_PUBLIC`.
+    #[must_use]
+    pub fn marshal(&self) -> Vec<u8> {
         let words = |words: &[u16]| words.iter().flat_map(|word| word.to_be_bytes()).collect();
         let unique = self.unique.iter().map(|bytes| sized(bytes));
         let area: Vec<Vec<u8>> = [
@@ -47,12 +56,14 @@ impl AreaFields {
 }
 
 /// Attributes of an attestation key that is as it must be.
-pub(crate) const AK_ATTRIBUTES: u32 = 0x0005_0472;
+pub const AK_ATTRIBUTES: u32 = 0x0005_0472;
 
 /// Attributes of an endorsement key that is as it must be.
-pub(crate) const EK_ATTRIBUTES: u32 = 0x0003_00B2;
+pub const EK_ATTRIBUTES: u32 = 0x0003_00B2;
 
-pub(crate) fn p256_ak(key: &p256::PublicKey) -> AreaFields {
+/// The public area of an attestation key that is as it must be.
+#[must_use]
+pub fn p256_ak(key: &p256::PublicKey) -> AreaFields {
     AreaFields {
         kind: 0x0023,
         name_alg: 0x000B,
@@ -65,7 +76,9 @@ pub(crate) fn p256_ak(key: &p256::PublicKey) -> AreaFields {
     }
 }
 
-pub(crate) fn rsa_ak(key: &rsa::PublicKey) -> AreaFields {
+/// The same for RSA-2048.
+#[must_use]
+pub fn rsa_ak(key: &rsa::PublicKey) -> AreaFields {
     AreaFields {
         kind: 0x0001,
         scheme: vec![0x0014, 0x000B],
@@ -75,7 +88,9 @@ pub(crate) fn rsa_ak(key: &rsa::PublicKey) -> AreaFields {
     }
 }
 
-pub(crate) fn p256_ek(key: &p256::PublicKey) -> AreaFields {
+/// The public area of an endorsement key that is as it must be.
+#[must_use]
+pub fn p256_ek(key: &p256::PublicKey) -> AreaFields {
     AreaFields {
         attributes: EK_ATTRIBUTES,
         policy: vec![0x83; 32],
@@ -99,19 +114,30 @@ fn sized(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// What signs quotes.
-pub(crate) enum Signer {
+pub enum Signer {
+    /// ECDSA with SHA-256.
     P256(SigningKey),
+    /// RSASSA with SHA-256.
     Rsa(Box<rsa::PrivateKey>),
 }
 
 /// An EK and an AK, both restricted and fixed by their own account.
-pub(crate) struct SoftwareTpm {
+pub struct SoftwareTpm {
     ek: p256::SecretKey,
-    pub(crate) signer: Signer,
+    /// The AK.
+    pub signer: Signer,
+}
+
+impl Default for SoftwareTpm {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl SoftwareTpm {
-    pub(crate) fn new() -> Self {
+    /// Both keys on P-256.
+    #[must_use]
+    pub fn new() -> Self {
         let secret = || p256::SecretKey::try_generate_from_rng(&mut SysRng).unwrap();
         Self {
             ek: secret(),
@@ -119,7 +145,9 @@ impl SoftwareTpm {
         }
     }
 
-    pub(crate) fn with_rsa_ak() -> Self {
+    /// An AK of RSA-2048.
+    #[must_use]
+    pub fn with_rsa_ak() -> Self {
         let key = rsa::PrivateKey::new(&mut SysRng, 2048).unwrap();
         Self {
             signer: Signer::Rsa(Box::new(key)),
@@ -127,12 +155,15 @@ impl SoftwareTpm {
         }
     }
 
-    pub(crate) fn ek(&self) -> EkPublic {
+    /// The EK's public area.
+    #[must_use]
+    pub fn ek(&self) -> EkPublic {
         EkPublic::parse(&p256_ek(&self.ek.public_key()).marshal()).unwrap()
     }
 
     /// An EK certificate, DER, that the TPM vouches for itself.
-    pub(crate) fn ek_certificate(&self) -> Vec<u8> {
+    #[must_use]
+    pub fn ek_certificate(&self) -> Vec<u8> {
         use p256::pkcs8::{EncodePrivateKey as _, LineEnding};
         let pem = self.ek.to_pkcs8_pem(LineEnding::LF).unwrap();
         let key = rcgen::KeyPair::from_pem(&pem).unwrap();
@@ -140,19 +171,24 @@ impl SoftwareTpm {
         params.self_signed(&key).unwrap().der().to_vec()
     }
 
-    pub(crate) fn ak_fields(&self) -> AreaFields {
+    /// The AK's public area, to be changed.
+    #[must_use]
+    pub fn ak_fields(&self) -> AreaFields {
         match &self.signer {
             Signer::P256(key) => p256_ak(&key.verifying_key().into()),
             Signer::Rsa(key) => rsa_ak(&key.to_public_key()),
         }
     }
 
-    pub(crate) fn ak(&self) -> AkPublic {
+    /// The AK's public area.
+    #[must_use]
+    pub fn ak(&self) -> AkPublic {
         AkPublic::parse(&self.ak_fields().marshal()).unwrap()
     }
 
     /// TPM2_ActivateCredential of a registrar's blob, without the checks that a TPM makes.
-    pub(crate) fn activate(&self, blob: &[u8]) -> Vec<u8> {
+    #[must_use]
+    pub fn activate(&self, blob: &[u8]) -> Vec<u8> {
         let take = |bytes: &[u8]| {
             let size = usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
             (bytes[2..2 + size].to_vec(), bytes[2 + size..].to_vec())
@@ -196,7 +232,8 @@ impl SoftwareTpm {
     }
 
     /// TPM2_Certify of the AK by the AK: a marshalled `TPMS_ATTEST`.
-    pub(crate) fn certify(&self, challenge: &[u8]) -> Vec<u8> {
+    #[must_use]
+    pub fn certify(&self, challenge: &[u8]) -> Vec<u8> {
         [
             &0xFF54_4347_u32.to_be_bytes()[..],
             &0x8017_u16.to_be_bytes(),
@@ -210,13 +247,15 @@ impl SoftwareTpm {
     }
 
     /// The text of a quote over these values of the SHA-256 bank or another.
-    pub(crate) fn quote(&self, nonce: &str, values: &PcrDump, clock: ClockInfo) -> String {
+    #[must_use]
+    pub fn quote(&self, nonce: &str, values: &PcrDump, clock: ClockInfo) -> String {
         let attest = attest(nonce, values, self.ak().hash_alg(), clock);
         self.sign(&attest, values)
     }
 
     /// The text of a quote with this attest, signed, and these values beside it.
-    pub(crate) fn sign(&self, attest: &[u8], values: &PcrDump) -> String {
+    #[must_use]
+    pub fn sign(&self, attest: &[u8], values: &PcrDump) -> String {
         let signature = self.signature(attest);
         QuoteWriter {
             attest,
@@ -227,7 +266,8 @@ impl SoftwareTpm {
     }
 
     /// Marshalled `TPMT_SIGNATURE`.
-    pub(crate) fn signature(&self, attest: &[u8]) -> Vec<u8> {
+    #[must_use]
+    pub fn signature(&self, attest: &[u8]) -> Vec<u8> {
         let digest = Sha256::digest(attest);
         match &self.signer {
             Signer::P256(key) => {
@@ -252,7 +292,8 @@ fn hmac(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
 }
 
 /// A marshalled `TPMS_ATTEST` of a quote.
-pub(crate) fn attest(
+#[must_use]
+pub fn attest(
     nonce: impl AsRef<[u8]>,
     values: &PcrDump,
     hash: HashAlg,
@@ -279,7 +320,8 @@ pub(crate) fn attest(
 }
 
 /// Values of a bank: those given, and PCR 16 for this transport key.
-pub(crate) fn values(bank: HashAlg, given: &[(u8, u8)], pem: &str) -> PcrDump {
+#[must_use]
+pub fn values(bank: HashAlg, given: &[(u8, u8)], pem: &str) -> PcrDump {
     let mut all = PcrValues::new();
     let transport = {
         let zeros = vec![0; bank.digest_bytes()];

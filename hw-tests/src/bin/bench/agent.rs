@@ -23,6 +23,9 @@ const QUOTES: u32 = 300;
 /// Agents whose memory is looked at.
 const AGENTS: usize = 3;
 
+/// The static agent that only calls.
+const CALLING: &str = "keyhalf-agent-calling-x86_64";
+
 /// The payload after which the peak is read.
 const PAYLOAD_KIB: usize = 1024;
 
@@ -116,8 +119,7 @@ pub(crate) fn way_into_the_machine(node: &Node<'_>) -> Result<Duration> {
 /// # Errors
 /// It isn't built, or a program fails.
 pub(crate) fn static_file(site: &Site) -> Result<Vec<Figure>> {
-    let file = site::programs()?.join(Build::Static.program());
-    let size = fs::metadata(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let (size, calling) = (size_of(Build::Static.program())?, size_of(CALLING)?);
     let verifier = Verifier::start(site)?;
     let mut idle = Vec::new();
     for _ in 0..AGENTS {
@@ -131,10 +133,18 @@ pub(crate) fn static_file(site: &Site) -> Result<Vec<Figure>> {
     Ok(vec![
         Figure {
             name: "agent_static_bytes",
-            value: size.len() as f64,
+            value: size,
             unit: "bytes",
             budget: Budget::AtMost(1_600_000.0),
             how: "size of the file for x86_64 with musl, profile tiny, feature raw, stripped"
+                .to_owned(),
+        },
+        Figure {
+            name: "agent_static_provision_bytes",
+            value: calling,
+            unit: "bytes",
+            budget: Budget::AtMost(1_200_000.0),
+            how: "the same with feature device: the modes alone in which the agent calls (provision, push, cap)"
                 .to_owned(),
         },
         Figure {
@@ -145,6 +155,12 @@ pub(crate) fn static_file(site: &Site) -> Result<Vec<Figure>> {
             how: format!("VmRSS of the static agent once listening and registered; {idle}"),
         },
     ])
+}
+
+fn size_of(program: &str) -> Result<f64> {
+    let file = site::programs()?.join(program);
+    let size = fs::metadata(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(size.len() as f64)
 }
 
 /// What the agent holds in memory.

@@ -6,20 +6,23 @@
 //! | module | figures |
 //! | --- | --- |
 //! | [`delivery`] | `add_to_script_done_ms` |
-//! | [`agent`] | `quote_cpu_us`, `agent_start_overhead_ms`, `agent_idle_rss_kib`, `agent_peak_rss_kib`, `agent_static_bytes`, `agent_static_idle_rss_kib` |
+//! | [`agent`] | `quote_cpu_us`, `agent_start_overhead_ms`, `agent_idle_rss_kib`, `agent_peak_rss_kib`, `agent_static_bytes`, `agent_static_provision_bytes`, `agent_static_idle_rss_kib` |
 //! | [`open`], [`corpus`] | `payload_open_mb_per_s`, `payload_open_ratio`, `payload_open_worst_ratio` |
 //! | [`provision`] | `provision_overhead_ms`, `provision_bytes_on_wire` |
+//! | [`push`], [`caller`] | `push_attestations_per_s_per_core` |
 //! | [`stack`] | `core_stack_bytes` |
 //! | [`verifier`] | `verifier_cpu_us_per_attestation` |
 //! | [`figure`], [`meter`] | what a figure is, and what it is read from |
 
 mod agent;
+mod caller;
 mod corpus;
 mod delivery;
 mod figure;
 mod meter;
 mod open;
 mod provision;
+mod push;
 mod stack;
 mod verifier;
 
@@ -32,7 +35,7 @@ use hw_tests::site::Site;
 /// Measures one or several figures.
 type Measure = fn(&Site) -> Result<Vec<Figure>>;
 
-const ALL: [(&str, Measure); 9] = [
+const ALL: [(&str, Measure); 10] = [
     ("delivery", delivery::add_to_script_done),
     ("quotes", agent::quote_cpu),
     ("start", agent::start_overhead),
@@ -40,6 +43,7 @@ const ALL: [(&str, Measure); 9] = [
     ("static", agent::static_file),
     ("payload", open::figures),
     ("provision", provision::provision),
+    ("push", push::per_core),
     ("stack", stack::core_stack),
     ("verifier", verifier::cpu_per_attestation),
 ];
