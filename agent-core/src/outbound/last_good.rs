@@ -142,7 +142,8 @@ impl Outbound {
             return;
         }
         self.copies.is_tried = true;
-        match self.try_copy(moment, copy, verify, tpm) {
+        let read = self.read_copy(copy, verify, tpm);
+        match read.and_then(|()| self.judge_copy(moment.wall, tpm)) {
             Ok(()) => {
                 self.pauses.clear();
                 self.stage = Stage::Reread;
@@ -239,30 +240,42 @@ impl Outbound {
         facts.seal(key, blob).ok_or(Forget::Pcrs)
     }
 
-    /// Every check before the sealed bytes are looked at.
-    // Never inlined: its buffer is off the stack when the next step is taken.
+    /// The checks of a fresh deposit.
+    // Never inlined: its buffer is off the stack when the TPM is asked for more.
     #[inline(never)]
-    fn try_copy<T: OutboundTpm>(
+    fn read_copy<T: OutboundTpm>(
         &mut self,
-        moment: &Moment<'_>,
         copy: &[u8],
         verify: &impl Verify,
         tpm: &mut T,
     ) -> Result<(), NoCopy> {
-        let (head, body) = Head::parse(copy).ok_or(NoCopy::Unreadable)?;
+        let (_, body) = Head::parse(copy).ok_or(NoCopy::Unreadable)?;
         let mut buffer = DepositBuffer::default();
         let deposit = Deposit::from_answer(body, &mut buffer).map_err(|_| NoCopy::Unreadable)?;
-        let wanted = check(&self.config, &deposit, verify, tpm).map_err(NoCopy::Deposit)?;
-        if !head.facts.is_of(&wanted) {
+        // Put in its place at once: it is too large to be moved about.
+        match check(&self.config, &deposit, verify, tpm) {
+            Ok(wanted) => self.wanted = Some(wanted),
+            Err(end) => return Err(NoCopy::Deposit(end)),
+        }
+        let bytes = copy.len().saturating_sub(body.len());
+        self.copies.head.clear();
+        let kept = copy.get(..bytes).unwrap_or_default();
+        let kept = self.copies.head.extend_from_slice(kept);
+        kept.map_err(|_| NoCopy::Unreadable)
+    }
+
+    /// What is checked beyond that before the sealed bytes are looked at.
+    #[inline(never)]
+    fn judge_copy<T: OutboundTpm>(&mut self, wall: Option<u64>, tpm: &mut T) -> Result<(), NoCopy> {
+        let (head, _) = Head::parse(&self.copies.head).ok_or(NoCopy::Unreadable)?;
+        let wanted = self.wanted.as_ref().ok_or(NoCopy::Unreadable)?;
+        let facts = head.facts;
+        if !facts.is_of(wanted) {
             return Err(NoCopy::Changed);
         }
-        let age = age(&wanted.manifest, &head.facts, moment.wall)?;
-        check_tpm(&wanted.manifest, &head.facts, tpm)?;
-        let bytes = copy.len().saturating_sub(body.len());
-        let head = copy.get(..bytes).unwrap_or_default();
-        self.copies.head = HeadBytes::from_slice(head).map_err(|_| NoCopy::Unreadable)?;
+        let age = age(&wanted.manifest, &facts, wall)?;
+        check_tpm(&wanted.manifest, &facts, tpm)?;
         self.copies.age = Some(age);
-        self.wanted = Some(wanted);
         Ok(())
     }
 
