@@ -16,6 +16,7 @@ mod answers;
 mod attesting;
 mod deposit;
 mod end;
+mod last_good;
 mod line;
 mod opening;
 mod pace;
@@ -36,15 +37,17 @@ use crate::wire::text::Uuid;
 
 use attesting::Round;
 use deposit::Wanted;
+use last_good::Copies;
 use line::Line;
 use pace::Pauses;
 use report::Report;
 
 pub use deposit::{Fault, MAX_FLOOR_STEPS, Verify, VerifyError};
 pub use end::{End, Refusal, Unusable, Why};
+pub use last_good::{Forget, MAX_COPY_HEAD_BYTES, NoCopy};
 pub use pace::{MAX_RETRY_AFTER_MS, Moment, Pace};
 pub use report::ScriptOutcome;
-pub use step::{Fetch, Fetched, MAX_PATH_BYTES, Request, Step, Unpack};
+pub use step::{Fetch, Fetched, MAX_PATH_BYTES, Request, Reread, Step, Unpack};
 
 /// Signing certificates that a node may trust.
 pub const MAX_SIGNERS: usize = 4;
@@ -77,6 +80,8 @@ pub struct OutboundConfig {
     pub max_sealed_bytes: u64,
     /// When the system was started, in seconds since 1970.
     pub boot_time: u64,
+    /// Whether a copy may be kept for boots without a link, where the tenant allows it.
+    pub last_good: bool,
     /// Pauses between tries.
     pub pace: Pace,
 }
@@ -97,6 +102,8 @@ enum Stage {
     Run,
     Running,
     Leave,
+    Reread,
+    Recall,
 }
 
 /// Which request is out.
@@ -131,6 +138,7 @@ pub struct Outbound {
     v: Option<Secret<32>>,
     owes_cap: Option<u8>,
     report: Option<Report>,
+    copies: Copies,
     end: Option<End>,
     tries: Tries,
     path: heapless::String<MAX_PATH_BYTES>,
@@ -165,6 +173,7 @@ impl Outbound {
             v: None,
             owes_cap: None,
             report: None,
+            copies: Copies::default(),
             end: None,
             tries: Tries::default(),
             path: heapless::String::new(),
@@ -194,6 +203,7 @@ impl Outbound {
                 path: &self.path,
                 token: self.line.token(),
                 media,
+                is_deposit: self.asked == Asked::Manifest,
             }),
             Advance::Fetch => match &self.wanted {
                 Some(wanted) => Step::Fetch(Fetch {
@@ -209,6 +219,7 @@ impl Outbound {
                 Some(wanted) => Step::Unpack(Unpack {
                     key,
                     binding: wanted.binding(),
+                    copy_age: self.copies.age(),
                 }),
                 None => Step::Done(End::Stopped),
             },
@@ -220,6 +231,19 @@ impl Outbound {
                 attestation,
                 verdict,
             },
+            Advance::Keep => Step::Keep {
+                head: self.copies.head(),
+            },
+            Advance::Forget(why) => Step::Forget(why),
+            Advance::Reread => match &self.wanted {
+                Some(wanted) => Step::Reread(Reread {
+                    payload_id: wanted.manifest.payload_id,
+                    segments: wanted.segments,
+                    sha256: &wanted.manifest.sealed_sha256,
+                }),
+                None => Step::Done(End::Stopped),
+            },
+            Advance::NoCopy(why) => Step::NoCopy(why),
             Advance::Report(end) => Step::Report(end),
             Advance::Done(end) => Step::Done(end),
         }
@@ -254,6 +278,12 @@ impl Outbound {
 
     /// The sealed bytes were asked for, with this result. What has come stays where it is, for the next try.
     pub fn fetched(&mut self, moment: &Moment<'_>, fetched: &Fetched<'_>) {
+        if self.stage == Stage::Reread {
+            return match fetched {
+                Fetched::Whole => self.stage = Stage::Recall,
+                _ => self.refuse_copy(NoCopy::Sealed),
+            };
+        }
         if self.stage != Stage::Fetch {
             return;
         }
@@ -271,6 +301,7 @@ impl Outbound {
             Fetched::Digest => self.leave(End::BadPayload(Fault::Digest)),
             Fetched::NoRoom(reason) => self.leave(End::NoRoom(Receipt::reason(reason))),
             Fetched::Answered(answer) => {
+                self.copies.hear();
                 let failure = Failure::from_answer(answer.status, answer.body);
                 self.failed(moment, &failure, answer.retry_after);
             }
@@ -323,6 +354,9 @@ impl Outbound {
         verify: &impl Verify,
         tpm: &mut T,
     ) {
+        if answer.is_some() {
+            self.copies.hear();
+        }
         match answer {
             None => self.lost(moment),
             Some(answer) if matches!(answer.status, 200..=299) => {

@@ -117,6 +117,7 @@ fn run(mode: Mode, config: OutboundConfig) -> Result<Ending, CallingError> {
     let account = account(&config)?;
     let signers = signers(&config.tenant_signers)?;
     let clock = clock(&config.verifier_trust);
+    let image_seconds = image_seconds(&config.verifier_trust);
     let reach = Reach::new(config.verifiers.clone(), &config.verifier_trust, clock)
         .map_err(CallingError::Trust)?;
     let until = began + config.deadline;
@@ -140,6 +141,7 @@ fn run(mode: Mode, config: OutboundConfig) -> Result<Ending, CallingError> {
         terms: Terms {
             deadline,
             spool: config.spool_dir.clone(),
+            image_seconds,
             archives: Limits {
                 bytes: zone.size() / 2,
                 ..Limits::default()
@@ -188,6 +190,7 @@ fn machine(
             None => u64::try_from(config.max_payload_size).unwrap_or(u64::MAX),
         },
         boot_time: boot_time(),
+        last_good: config.last_good,
         pace: Pace {
             first_ms: millis(config.backoff.initial),
             last_ms: millis(config.backoff.max),
@@ -218,13 +221,22 @@ fn signers(pins: &[Pin]) -> Result<Signers, CallingError> {
 
 /// The image knows that it is later than its own trust anchors.
 fn clock(trust: &ServerTrust) -> Clock {
+    not_before(Clock::system(), trust)
+}
+
+/// What that is, in seconds since 1970.
+fn image_seconds(trust: &ServerTrust) -> u64 {
+    not_before(Clock::by(|| UNIX_EPOCH), trust).seconds()
+}
+
+fn not_before(clock: Clock, trust: &ServerTrust) -> Clock {
     let files = match trust {
         ServerTrust::Authorities(files) => files.as_slice(),
         ServerTrust::Pinned(_) => &[],
     };
     files
         .iter()
-        .fold(Clock::system(), |clock, file| clock.not_before(file))
+        .fold(clock, |clock, file| clock.not_before(file))
 }
 
 fn identify(config: &OutboundConfig, tpm: &mut HostTpm) -> Result<Uuid, CallingError> {

@@ -3,6 +3,7 @@
 //! The machine decides; what is here does one step after the other, until the end or a deadline. On each way out, the boot is
 //! capped if a release was asked for.
 
+mod copy;
 mod ending;
 mod fetch;
 mod link;
@@ -29,6 +30,7 @@ use crate::memory::wipe_stack;
 use crate::script::Script;
 use crate::spool::Spool;
 
+use copy::Copies;
 pub use ending::Ending;
 use fetch::{Got, Store};
 pub use link::{Connect, Link};
@@ -50,6 +52,8 @@ pub struct Terms<'a> {
     pub deadline: Option<Instant>,
     /// Where sealed bytes wait; none keeps them in memory.
     pub spool: Option<PathBuf>,
+    /// When the image was made, at the earliest, in seconds since 1970: a clock before that isn't right.
+    pub image_seconds: u64,
     /// What an archive may hold.
     pub archives: Limits,
     /// How the script is run.
@@ -116,9 +120,14 @@ where
     V: Verify,
     E: Enrol<T>,
 {
-    let mut store = Store::new(flow.terms.spool.take(), config.agent.clone());
+    let spool = flow.terms.spool.take();
+    let mut copies = Copies::new(&config, spool.as_deref(), flow.terms.deadline);
+    let mut store = Store::new(spool, config.agent.clone());
     let mut machine = Box::new(Outbound::new(config));
-    let ending = flow.run(&mut machine, &mut store);
+    let ending = flow.run(&mut machine, &mut store, &mut copies);
+    if let Some(why) = machine.owed_forgetting() {
+        copies.forget(why);
+    }
     // The machine caps on its own ways out: this is for a deadline, a signal, and a cap that has failed before.
     let ending = match machine.cap(flow.tpm) {
         Ok(false) => ending,
@@ -143,7 +152,7 @@ where
     V: Verify,
     E: Enrol<T>,
 {
-    fn run(&mut self, machine: &mut Outbound, store: &mut Store) -> Ending {
+    fn run(&mut self, machine: &mut Outbound, store: &mut Store, copies: &mut Copies) -> Ending {
         let began = Instant::now();
         let mut body = heapless::String::<MAX_BODY_BYTES>::new();
         let mut last = None;
@@ -163,16 +172,27 @@ where
                 now: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
                 dice: dice(),
                 random: &random,
+                wall: copy::wall(self.terms.image_seconds),
             };
+            if machine.awaits_copy()
+                && let Some(copy) = copies.take_due()
+            {
+                machine.fall_back(&moment, &copy, &self.verify, self.tpm);
+            }
+            // Nothing may take the time in which a copy is tried.
+            let due = copies.due().filter(|_| machine.awaits_copy());
             match machine.next(&moment, self.tpm, &mut body) {
                 Step::Send(request) => {
-                    let until = self.until();
+                    let until = self.until(due);
                     let answer = self.link.exchange(&request, &body, until);
+                    if let Some(answer) = answer.filter(|_| request.is_deposit) {
+                        copies.hold(answer.body);
+                    }
                     last = answer.is_none().then_some(Why::Unreachable);
                     machine.answered(&moment, answer.as_ref(), &self.verify, self.tpm);
                 }
                 Step::Wait { millis, why } => {
-                    if let Some(ending) = self.wait(Duration::from_millis(millis), why) {
+                    if let Some(ending) = self.wait(Duration::from_millis(millis), why, due) {
                         return ending;
                     }
                     last = Some(why);
@@ -187,6 +207,9 @@ where
                     machine.fetched(&moment, &got.as_fetched());
                 }
                 Step::Unpack(unpack) => {
+                    if let Some(age) = unpack.copy_age {
+                        log_copy(age);
+                    }
                     let landed = self.land(store.take(), &unpack);
                     drop(unpack);
                     match &landed {
@@ -215,6 +238,13 @@ where
                     attestation,
                     verdict,
                 } => log_verdict(attestation, verdict.as_ref()),
+                Step::Keep { head } => copies.keep(head),
+                Step::Forget(why) => copies.forget(&why),
+                Step::Reread(reread) => {
+                    let got = store.reread(&reread);
+                    machine.fetched(&moment, &got.as_fetched());
+                }
+                Step::NoCopy(why) => log::error!("the last good copy is not used: {why}"),
                 Step::Report(end) => log::info!("payload: {end}"),
                 Step::Done(end) => return Ending::Done(end),
             }
@@ -232,11 +262,13 @@ where
     }
 
     /// Waits, unless there is no time for it: then the ending.
-    fn wait(&self, pause: Duration, why: Why) -> Option<Ending> {
+    fn wait(&self, pause: Duration, why: Why, due: Option<Instant>) -> Option<Ending> {
         match why {
             Why::NextRound => log::debug!("{why}"),
             _ => log::warn!("{why}; next try in {}", Seconds(pause)),
         }
+        let until_due = due.map(|due| due.saturating_duration_since(Instant::now()));
+        let pause = until_due.map_or(pause, |left| left.min(pause));
         if pause >= self.left() {
             return Some(Ending::Deadline(Some(why)));
         }
@@ -250,8 +282,9 @@ where
     }
 
     /// Until when a request has to be answered.
-    fn until(&self) -> Instant {
+    fn until(&self, due: Option<Instant>) -> Instant {
         let until = Instant::now() + REQUEST;
+        let until = due.map_or(until, |due| due.min(until));
         self.terms
             .deadline
             .map_or(until, |deadline| deadline.min(until))
@@ -292,6 +325,11 @@ fn outcome(ended: &Ended) -> ScriptOutcome {
         timed_out,
         duration_ms: u64::try_from(ended.duration.as_millis()).unwrap_or(u64::MAX),
     }
+}
+
+fn log_copy(age: u64) {
+    let age = copy::spoken(age);
+    log::warn!("the last good copy is used, kept {age} ago; no receipt can be sent");
 }
 
 fn log_verdict(attestation: u64, verdict: Option<&agent_core::wire::push::Verdict>) {

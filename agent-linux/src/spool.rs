@@ -3,6 +3,7 @@
 //! What lies here is ciphertext, and nobody is trusted to leave it alone: each segment is verified as it is opened, at that
 //! very moment, whatever was checked before. Of a file never more than a segment is in this process's memory.
 
+mod copy;
 mod error;
 mod file;
 
@@ -20,6 +21,7 @@ use agent_core::wire::text::Uuid;
 use sha2::{Digest, Sha256};
 
 use crate::memory::{Vault, wipe_stack};
+pub use copy::{CopyFile, MAX_COPY_BYTES};
 pub use error::{SpoolError, SpoolUnpackError};
 use file::SpoolFile;
 

@@ -58,6 +58,7 @@ fn config(mode: Mode) -> OutboundConfig {
         counter: None,
         max_sealed_bytes: 8 << 20,
         boot_time: 0,
+        last_good: false,
         pace: Pace {
             first_ms: 10,
             last_ms: 100,
@@ -80,6 +81,7 @@ fn provision(port: u16, mut tpm: FakeTpm, deadline: Duration) -> Ran {
         terms: Terms {
             deadline: Some(began + deadline),
             spool: None,
+            image_seconds: 0,
             archives: Limits::default(),
             script: Running {
                 identity: Identity::of_root(uuid.as_str()),

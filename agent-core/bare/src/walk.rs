@@ -105,6 +105,7 @@ pub const STEPS: &[Step] = &[
     step("call", call_registrar),
     step("CredentialBlob::from_answer", take_credential),
     step("version_from_answer", choose_version),
+    step("Outbound::fall_back", calling::refuse_a_copy),
     step(
         "Outbound::next, Outbound::answered",
         calling::refuse_a_stranger,

@@ -123,6 +123,7 @@ fn outbound_config() -> Option<OutboundConfig> {
         counter: None,
         max_sealed_bytes: 2048,
         boot_time: 0,
+        last_good: true,
         pace: Pace {
             first_ms: 10,
             last_ms: 100,

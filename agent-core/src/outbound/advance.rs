@@ -36,6 +36,12 @@ impl Outbound {
         tpm: &mut T,
         body: &mut StringView,
     ) -> Option<Advance> {
+        if let Some(why) = self.copies.take_forget() {
+            return Some(Advance::Forget(why));
+        }
+        if let Some(why) = self.copies.take_refused() {
+            return Some(Advance::NoCopy(why));
+        }
         if let Some((left, why)) = self.pauses.left(moment.now) {
             return Some(Advance::Wait(left, why));
         }
@@ -43,7 +49,9 @@ impl Outbound {
             return Some(Advance::Register);
         }
         match self.stage {
-            Stage::Open => return self.turn_open(tpm),
+            Stage::Open => return self.turn_open(moment, tpm),
+            Stage::Reread => return Some(Advance::Reread),
+            Stage::Recall => return self.turn_recall(tpm),
             Stage::Unpacking | Stage::Running => {
                 self.leave(End::Stopped);
                 return None;
@@ -166,11 +174,27 @@ impl Outbound {
         Ok(Advance::Fetch)
     }
 
-    fn turn_open<T: OutboundTpm>(&mut self, tpm: &mut T) -> Option<Advance> {
+    fn turn_open<T: OutboundTpm>(&mut self, moment: &Moment<'_>, tpm: &mut T) -> Option<Advance> {
         match self.open(tpm) {
-            Ok(key) => Some(Advance::Unpack(key)),
+            Ok(key) => {
+                self.keep(&key, moment, tpm);
+                Some(Advance::Unpack(key))
+            }
             Err(end) => {
                 self.leave(end);
+                None
+            }
+        }
+    }
+
+    fn turn_recall<T: OutboundTpm>(&mut self, tpm: &mut T) -> Option<Advance> {
+        match self.recall(tpm) {
+            Ok(key) => {
+                self.stage = Stage::Unpacking;
+                Some(Advance::Unpack(key))
+            }
+            Err(why) => {
+                self.refuse_copy(why);
                 None
             }
         }
@@ -181,6 +205,9 @@ impl Outbound {
         if let Err(error) = self.cap(tpm) {
             self.leave(End::NotCapped(Receipt::reason(error)));
             return None;
+        }
+        if self.copies.take_made() {
+            return Some(Advance::Keep);
         }
         if self.wanted.as_ref().and_then(Wanted::script).is_some() {
             self.stage = Stage::Unpacked;

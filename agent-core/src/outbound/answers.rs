@@ -67,6 +67,7 @@ impl Outbound {
         retry_after: Option<u64>,
     ) {
         let (asked, status) = (self.asked, failure.status);
+        self.heed(failure.code);
         match (asked, status) {
             (Asked::Nothing, _) => {}
             (Asked::Receipt, 401) if self.tries.receipts < MAX_RECEIPTS => self.line.close(),
@@ -190,6 +191,7 @@ impl Outbound {
             _ => Err(Fault::V),
         };
         self.pauses.succeed();
+        self.copies.passed(self.round.as_mut());
         // The key has served: the round is over, whatever came out.
         self.round = None;
         match v {
@@ -228,6 +230,7 @@ impl Outbound {
         match self.line.proved(body) {
             Ok(None) => self.pauses.succeed(),
             Ok(Some(Some(Code::NotRegistered))) => {
+                self.heed(Code::NotRegistered);
                 if self.tries.registrations > 0 {
                     self.pauses.back_off(moment, Why::NotRegistered);
                 }
@@ -235,7 +238,10 @@ impl Outbound {
                 self.register = true;
             }
             // A verifier of Keylime doesn't say why.
-            Ok(Some(_)) => self.pauses.back_off(moment, Why::NotEnrolled),
+            Ok(Some(code)) => {
+                self.heed(code.unwrap_or(Code::Other));
+                self.pauses.back_off(moment, Why::NotEnrolled);
+            }
             Err(error) => self.bad_answer(moment, error.into()),
         }
     }

@@ -3,6 +3,7 @@
 use heapless::string::StringView;
 
 use super::end::{End, Unusable};
+use super::last_good::Shown;
 use super::{Moment, Outbound, Stage};
 use crate::payload::release::ReleaseKey;
 use crate::secret::Secret;
@@ -23,6 +24,8 @@ pub(super) struct Round {
     pub(super) seconds_to_next: Option<u64>,
     pub(super) judged: bool,
     pub(super) verdict: Option<Verdict>,
+    /// What its quote showed, if a copy may be kept.
+    pub(super) shown: Option<Shown>,
 }
 
 impl Outbound {
@@ -70,6 +73,7 @@ impl Outbound {
             seconds_to_next: None,
             judged: false,
             verdict: None,
+            shown: None,
         });
         self.stage = Stage::Evidence;
     }
@@ -98,7 +102,7 @@ impl Outbound {
     /// The body with this round's quote.
     #[inline(never)]
     pub(super) fn write_evidence<T: OutboundTpm>(
-        &self,
+        &mut self,
         tpm: &mut T,
         body: &mut StringView,
     ) -> Result<(), End> {
@@ -121,7 +125,14 @@ impl Outbound {
         };
         evidence(tpm, &subject, &mut quoted)?
             .write(body)
-            .map_err(|_| End::Stopped)
+            .map_err(|_| End::Stopped)?;
+        if self.config.last_good
+            && self.wanted.is_some()
+            && let Some(round) = &mut self.round
+        {
+            round.shown = Shown::of(&quoted, pcrs);
+        }
+        Ok(())
     }
 
     /// The body with a receipt and its quote, about the session's challenge.

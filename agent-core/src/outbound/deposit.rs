@@ -173,6 +173,11 @@ impl Wanted {
         }
     }
 
+    /// SHA-256 of the manifest's bytes.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        Sha256::digest(&self.bytes).into()
+    }
+
     pub(super) fn script(&self) -> Option<&str> {
         self.manifest.script.as_deref()
     }
@@ -221,6 +226,7 @@ impl Outbound {
         self.report = Some(Report::new(deposit.payload_id, self.config.hash));
         match check(&self.config, &deposit, verify, tpm) {
             Ok(wanted) => {
+                self.heed_manifest(&wanted.manifest);
                 self.report = Some(Report::of(&wanted.manifest));
                 self.wanted = Some(wanted);
                 self.tries.attestations = 0;
@@ -248,7 +254,7 @@ impl Outbound {
 }
 
 /// Every check before anything is fetched, in the order of the specification.
-fn check<T: OutboundTpm>(
+pub(super) fn check<T: OutboundTpm>(
     config: &OutboundConfig,
     deposit: &Deposit<'_>,
     verify: &impl Verify,

@@ -34,7 +34,11 @@ impl Outbound {
     }
 
     /// From now on what is older than this deposit is refused.
-    fn raise_counter<T: OutboundTpm>(&self, floor: Option<u64>, tpm: &mut T) -> Result<(), End> {
+    pub(super) fn raise_counter<T: OutboundTpm>(
+        &self,
+        floor: Option<u64>,
+        tpm: &mut T,
+    ) -> Result<(), End> {
         let (Some(index), Some(floor)) = (self.config.counter, floor) else {
             return Ok(());
         };

@@ -8,6 +8,8 @@ use crate::secret::Secret;
 pub struct Moment<'a> {
     /// Milliseconds of a clock that doesn't go back.
     pub now: u64,
+    /// Seconds since 1970; none if the system's clock can't be right, as when it is before the image was made.
+    pub wall: Option<u64>,
     /// Any number: what spreads pauses. Not secret.
     pub dice: u32,
     /// The system's random number, drawn for this step alone: what a key is made of.
@@ -126,6 +128,7 @@ mod tests {
             let moment = Moment {
                 now: 5,
                 dice,
+                wall: None,
                 random: &random,
             };
             let mut pauses = Pauses::new(pace);
@@ -151,6 +154,7 @@ mod tests {
         let moment = Moment {
             now: 0,
             dice: u32::MAX,
+            wall: None,
             random: &random,
         };
         let mut pauses = Pauses::new(pace);
@@ -181,6 +185,7 @@ mod tests {
                 let moment = Moment {
                     now: 0,
                     dice,
+                    wall: None,
                     random: &random,
                 };
                 let mut pauses = Pauses::new(pace);

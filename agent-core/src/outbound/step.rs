@@ -9,6 +9,7 @@ use crate::wire::push::Verdict;
 use crate::wire::text::MAX_UUID_BYTES;
 
 use super::end::{End, Why};
+use super::last_good::{Forget, NoCopy};
 
 /// The longest path of a request: two identifiers and the words around them.
 pub const MAX_PATH_BYTES: usize = 2 * MAX_UUID_BYTES + 96;
@@ -44,6 +45,17 @@ pub enum Step<'o> {
         /// What the verifier says; Keylime's doesn't.
         verdict: Option<Verdict>,
     },
+    /// The boot is capped: keep a copy in place of any other, this head and then the body of the deposit's answer.
+    Keep {
+        /// The head, at most [`MAX_COPY_HEAD_BYTES`](super::MAX_COPY_HEAD_BYTES).
+        head: &'o [u8],
+    },
+    /// Remove the copy, if there is one.
+    Forget(Forget),
+    /// Check the sealed bytes that are there, fetch nothing, and say so to [`Outbound::fetched`](super::Outbound::fetched).
+    Reread(Reread<'o>),
+    /// The copy isn't used: for the log. The verifier is asked again.
+    NoCopy(NoCopy),
     /// How it ended with a payload; attesting goes on.
     Report(End),
     /// It is over.
@@ -61,6 +73,8 @@ pub struct Request<'o> {
     pub token: Option<&'o str>,
     /// What its body is.
     pub media: Media,
+    /// Whether it asks for the deposit: the body of its answer goes into a copy.
+    pub is_deposit: bool,
 }
 
 /// Sealed bytes to fetch.
@@ -70,6 +84,17 @@ pub struct Fetch<'o> {
     pub path: &'o str,
     /// The bearer's token.
     pub token: Option<&'o str>,
+    /// Which deposit.
+    pub payload_id: PayloadId,
+    /// How many there are.
+    pub segments: Segments,
+    /// What they have to hash to.
+    pub sha256: &'o [u8; 32],
+}
+
+/// Sealed bytes that should be there.
+#[derive(Clone, Copy)]
+pub struct Reread<'o> {
     /// Which deposit.
     pub payload_id: PayloadId,
     /// How many there are.
@@ -98,6 +123,8 @@ pub struct Unpack<'o> {
     pub key: Key,
     /// What the segments are bound to.
     pub binding: Binding<'o>,
+    /// How old the copy is that K is from, in seconds; none for a release.
+    pub copy_age: Option<u64>,
 }
 
 /// A step that borrows nothing yet.
@@ -108,6 +135,10 @@ pub(super) enum Advance {
     Fetch,
     Unpack(Key),
     Run,
+    Keep,
+    Forget(Forget),
+    Reread,
+    NoCopy(NoCopy),
     Attested(u64, Option<Verdict>),
     Report(End),
     Done(End),

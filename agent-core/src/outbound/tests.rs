@@ -2,6 +2,7 @@
 
 extern crate std;
 
+mod last_good;
 mod refusals;
 mod retries;
 
@@ -103,6 +104,11 @@ struct Play {
     fetched: Vec<&'static str>,
     script: Result<ScriptOutcome, &'static str>,
     unpacks: bool,
+    /// The system's clock, where the test has one.
+    wall: Option<u64>,
+    /// The answer with the deposit, and the copy that was kept.
+    deposit: Vec<u8>,
+    copy: Option<Vec<u8>>,
 }
 
 fn key() -> Key {
@@ -141,6 +147,7 @@ impl Play {
             counter: None,
             max_sealed_bytes: 1 << 20,
             boot_time: 1_800_000_000,
+            last_good: false,
             pace: Pace {
                 first_ms: 100,
                 last_ms: 1000,
@@ -168,6 +175,9 @@ impl Play {
                 duration_ms: 5,
             }),
             unpacks: true,
+            wall: None,
+            deposit: Vec::new(),
+            copy: None,
         }
     }
 
@@ -332,6 +342,7 @@ impl Play {
             now: self.now,
             dice: 0x8000_0000,
             random: &random,
+            wall: self.wall,
         };
         match self.machine.next(&moment, &mut self.tpm, &mut body) {
             Step::Send(request) => {
@@ -342,6 +353,9 @@ impl Play {
                     Some(reply) => reply,
                     None => Some(self.answer(kind, &body)),
                 };
+                if let Some(reply) = reply.as_ref().filter(|_| kind == "manifest") {
+                    self.deposit = reply.body.clone().into_bytes();
+                }
                 let answer = reply.as_ref().map(|reply| Answer {
                     status: reply.status,
                     after: After::Keep,
@@ -415,6 +429,25 @@ impl Play {
                 self.events
                     .push(format!("attested {attestation} {verdict:?}"));
             }
+            Step::Keep { head } => {
+                assert_eq!(self.tpm.caps, 1, "kept before the cap");
+                self.events.push("keep".to_string());
+                self.copy = Some([head, &self.deposit].concat());
+            }
+            Step::Forget(why) => {
+                self.events.push(format!("forget: {why}"));
+                self.copy = None;
+            }
+            Step::Reread(reread) => {
+                assert_eq!((reread.payload_id, reread.sha256), (ID, &[5; 32]));
+                self.events.push("reread".to_string());
+                let fetched = match self.fetched.pop() {
+                    None => Fetched::Whole,
+                    Some(_) => Fetched::Digest,
+                };
+                self.machine.fetched(&moment, &fetched);
+            }
+            Step::NoCopy(why) => self.events.push(format!("no copy: {why}")),
             Step::Report(end) => self.events.push(format!("report {end}")),
             Step::Done(end) => return Some(end),
         }

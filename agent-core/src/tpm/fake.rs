@@ -98,6 +98,11 @@ impl FakeTpm {
         blob
     }
 
+    /// Lets its clock go on by so many milliseconds.
+    pub const fn pass(&mut self, millis: u64) {
+        self.clock_ms = self.clock_ms.saturating_add(millis);
+    }
+
     fn log(&mut self, what: u8) {
         // What doesn't fit isn't kept.
         let _ = self.statements.push(what);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use agent_core::http::Answer;
-use agent_core::outbound::{Fetch, Fetched};
+use agent_core::outbound::{Fetch, Fetched, Reread};
 use agent_core::wire::manifest::PayloadId;
 use agent_core::wire::text::Uuid;
 
@@ -91,6 +91,29 @@ impl Store {
         }
         self.spool = Some((fetch.payload_id, spool));
         Got::Whole
+    }
+
+    /// Checks what is there; nothing is fetched.
+    pub(super) fn reread(&mut self, reread: &Reread<'_>) -> Got<'static> {
+        let Some(directory) = &self.directory else {
+            return Got::Lost;
+        };
+        let opened =
+            Spool::in_directory(directory, &self.agent, reread.payload_id, reread.segments);
+        let mut spool = match opened {
+            Ok(spool) => spool,
+            Err(error) => return Got::NoRoom(error),
+        };
+        match spool.check(reread.sha256) {
+            Ok(()) => {
+                self.spool = Some((reread.payload_id, spool));
+                Got::Whole
+            }
+            Err(error) => {
+                log::warn!("{error}");
+                Got::Digest
+            }
+        }
     }
 
     fn begin(&self, fetch: &Fetch<'_>) -> Result<Spool, SpoolError> {

@@ -88,7 +88,7 @@ impl SpoolFile {
     }
 }
 
-fn open_directory(dir: &Path) -> Result<OwnedFd, SpoolError> {
+pub(super) fn open_directory(dir: &Path) -> Result<OwnedFd, SpoolError> {
     let fail = |errno| failed(dir, 0, errno);
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -122,7 +122,7 @@ fn open_ours(directory: &OwnedFd, name: &str, limit: u64) -> Result<(OwnedFd, u6
 }
 
 /// A plain file of this user that nobody else can open, and that has no second name: what is written goes nowhere else.
-fn is_ours(stat: &Stat) -> bool {
+pub(super) fn is_ours(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
         && stat.st_uid == rustix::process::geteuid().as_raw()
         && stat.st_mode & 0o7777 == 0o600
@@ -155,7 +155,7 @@ fn of_agent<'a>(name: &'a CStr, agent: &Uuid) -> Option<&'a str> {
     PayloadId::parse(rest.strip_suffix(SUFFIX)?).map(|_| name)
 }
 
-fn remove_at(directory: &OwnedFd, name: &str) -> Result<(), Errno> {
+pub(super) fn remove_at(directory: &OwnedFd, name: &str) -> Result<(), Errno> {
     let removed = match fs::unlinkat(directory, name, AtFlags::empty()) {
         Err(Errno::ISDIR) => fs::unlinkat(directory, name, AtFlags::REMOVEDIR),
         removed => removed,
@@ -166,7 +166,7 @@ fn remove_at(directory: &OwnedFd, name: &str) -> Result<(), Errno> {
     }
 }
 
-fn failed(path: &Path, need: u64, errno: Errno) -> SpoolError {
+pub(super) fn failed(path: &Path, need: u64, errno: Errno) -> SpoolError {
     let path = path.to_owned();
     match errno {
         Errno::NOSPC | Errno::DQUOT => SpoolError::Full { path, need },

@@ -3,6 +3,7 @@
 
 mod delivery;
 mod edge;
+mod last_good;
 mod network;
 mod push;
 mod reading;

@@ -3,7 +3,7 @@
 use agent_core::drive::{Download, Downloaded, download};
 use agent_core::http::Answer;
 use agent_core::http::head::After;
-use agent_core::outbound::{End, Fault, Moment, Step, Verify, VerifyError};
+use agent_core::outbound::{End, Fault, Moment, NoCopy, Step, Verify, VerifyError};
 use agent_core::secret::Secret;
 use agent_core::tpm::{OutboundTpm, name_of};
 use agent_core::wire::json::Value;
@@ -22,6 +22,47 @@ impl Verify for Nobody {
     }
 }
 
+/// A copy that is none is refused, and the verifier asked instead.
+pub fn refuse_a_copy(world: &mut World<'_>) -> Option<()> {
+    let random = Secret::zeroed();
+    let moment = Moment {
+        now: 0,
+        dice: 0,
+        random: &random,
+        wall: Some(1),
+    };
+    let World {
+        outbound,
+        tpm,
+        outgoing,
+        ..
+    } = world;
+    let mut copy = [0; COPY_HEAD.len() + COPY_REST + COPY_BODY.len()];
+    let bytes = COPY_HEAD.iter().chain(&[0; COPY_REST]).chain(COPY_BODY);
+    copy.iter_mut()
+        .zip(bytes)
+        .for_each(|(to, from)| *to = *from);
+    // SHA-256, by its number in the TPM.
+    *copy.get_mut(COPY_HEAD.len().checked_add(17)?)? = 0x0B;
+    let was_awaited = outbound.awaits_copy();
+    outbound.fall_back(&moment, &copy, &Nobody, tpm);
+    let is_refused = match outbound.next(&moment, tpm, outgoing) {
+        Step::NoCopy(why) => why == NoCopy::Deposit(End::BadPayload(Fault::Signer)),
+        _ => false,
+    };
+    let is_right = was_awaited
+        && is_refused
+        && !outbound.awaits_copy()
+        && outbound.owed_forgetting().is_none();
+    is_right.then_some(())
+}
+
+const COPY_HEAD: &[u8] = b"keyhalf/1 last good\0";
+/// Times, bank, PCRs, deposit, manifest, tag, and the length of what the TPM sealed.
+const COPY_REST: usize = 8 + 8 + 2 + 3 + 8 + 32 + 48 + 2;
+const COPY_BODY: &[u8] =
+    br#"{"payload_id":"0102030405060708","manifest":"e30=","signature":"AA==","signer":"AA==","u_blob":"AA=="}"#;
+
 /// A deposit that is signed by a stranger is refused, and the refusal is reported.
 pub fn refuse_a_stranger(world: &mut World<'_>) -> Option<()> {
     let random = Secret::zeroed();
@@ -31,6 +72,7 @@ pub fn refuse_a_stranger(world: &mut World<'_>) -> Option<()> {
             now,
             dice: 0,
             random: &random,
+            wall: None,
         };
         let World {
             outbound,
