@@ -16,7 +16,6 @@ pub(crate) mod exit {
     pub(crate) const NO_NETWORK: i32 = 11;
     pub(crate) const NOT_ACCEPTED: i32 = 12;
     pub(crate) const REFUSED: i32 = 13;
-    pub(crate) const DEADLINE: i32 = 16;
 }
 
 /// A PCR that nothing was measured into, as a policy has it.
