@@ -114,14 +114,7 @@ impl<'site> Guest<'site> {
         tpm: GuestTpm,
     ) -> Result<Self> {
         let mut guest = Self::new(servers.site(), tpm)?;
-        let authority = ca_file(servers.machine(), "cacert.crt");
-        let registrar = servers.registrar();
-        let configured = format!("[agent]\nregistrar_ip = \"{registrar}\"\n");
-        for (name, content) in [
-            ("agent.conf", configured.into_bytes()),
-            ("verifier-ca.pem", std::fs::read(authority)?),
-            ("tenant-signer.pem", std::fs::read(signer)?),
-        ] {
+        for (name, content) in configuration(servers, signer)? {
             let path = format!("/etc/keyhalf/{name}");
             guest.initramfs.file(&path, 0o644, content)?;
         }
@@ -222,6 +215,24 @@ impl<'site> Guest<'site> {
             },
         )
     }
+}
+
+/// Files of `/etc/keyhalf` in an image that calls these servers, and trusts the tenant whose certificate is in `signer`.
+///
+/// # Errors
+/// A certificate can't be read.
+pub fn configuration<'site>(
+    servers: &impl Servers<'site>,
+    signer: &Path,
+) -> Result<[(&'static str, Vec<u8>); 3]> {
+    let authority = ca_file(servers.machine(), "cacert.crt");
+    let registrar = servers.registrar();
+    let configured = format!("[agent]\nregistrar_ip = \"{registrar}\"\n");
+    Ok([
+        ("agent.conf", configured.into_bytes()),
+        ("verifier-ca.pem", std::fs::read(authority)?),
+        ("tenant-signer.pem", std::fs::read(signer)?),
+    ])
 }
 
 /// The word of the kernel's command line that says where the verifier is.

@@ -91,8 +91,19 @@ impl Archive {
             bytes.extend(b"070701");
             // Number, mode, owner, group, links, time, size, device that it was on, device that it is, name, checksum.
             for field in [
-                number, entry.mode, 0, 0, links, self.written, content, 0, 0, major, minor,
-                name_bytes, 0,
+                number,
+                entry.mode,
+                0,
+                0,
+                links,
+                self.written,
+                content,
+                0,
+                0,
+                major,
+                minor,
+                name_bytes,
+                0,
             ] {
                 bytes.extend(format!("{field:08x}").bytes());
             }

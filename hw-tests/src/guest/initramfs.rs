@@ -77,7 +77,8 @@ impl Initramfs {
             .file("/bin/keyhalf-agent", 0o755, read(program)?)?;
         self.archive
             .file("/bin/keyhalf-boot", 0o755, EARLY_BOOT.into())?;
-        let script = "#!/bin/sh\nkeyhalf-boot\nread -r code </run/keyhalf-boot/code\nexit \"$code\"\n";
+        let script =
+            "#!/bin/sh\nkeyhalf-boot\nread -r code </run/keyhalf-boot/code\nexit \"$code\"\n";
         self.archive.file("/etc/guest/agent", 0o755, script.into())
     }
 

@@ -4,6 +4,7 @@
 use std::net::TcpListener;
 use std::sync::mpsc::channel;
 
+use hw_tests::Result;
 use hw_tests::guest::boot::{Boot, Ended, Firmware};
 use hw_tests::guest::network::reachable_address;
 use hw_tests::guest::tpm::GuestTpm;
@@ -12,7 +13,6 @@ use hw_tests::servers::VERIFIER_PORT;
 use hw_tests::site::story;
 use hw_tests::tap::Wiretap;
 use hw_tests::tenant::Tenant;
-use hw_tests::Result;
 
 use crate::early_boot::{
     agent_took, deposit, ends, exit, has_nothing, has_the_secret, install, introduce, is_capped,

@@ -87,7 +87,7 @@ fn changed_boots_are_refused_and_the_tenant_reads_why() {
         early_boot::has_the_secret(&mut boot)?;
         boot.power_off()?;
 
-        guest.append("quiet");
+        guest.append("init=/bin/sh");
         refused(&guest, &tenant, &node, "PCR 9")
     });
 }
@@ -104,7 +104,7 @@ fn refused(guest: &Guest<'_>, tenant: &Tenant<'_>, node: &Known, pcr: &str) -> R
     boot.power_off()
 }
 
-/// The same kernel with another signature space: it runs the same, and is another one to the firmware.
+/// The same kernel with some more bytes at its end: it runs the same, and is another one to the firmware.
 fn another_kernel(site: &Site, kernel: &Path) -> Result<PathBuf> {
     let mut image = std::fs::read(kernel)?;
     image.extend([0; 16]);

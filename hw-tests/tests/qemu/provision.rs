@@ -54,7 +54,10 @@ fn five_reboots_get_the_secret_without_the_tenant() {
             ends(&boot, exit::DONE)?;
             has_the_secret(&mut boot)?;
             is_capped(&mut boot)?;
-            assert_eq!(boot.does("mount | grep -c -e /dev/ -e ext4 || true")?, "0\n");
+            assert_eq!(
+                boot.does("mount | grep -c -e /dev/ -e ext4 || true")?,
+                "0\n"
+            );
             boot.power_off()?;
         }
         for field in ["ek_tpm", "aik_tpm"] {
