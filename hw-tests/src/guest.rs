@@ -17,12 +17,12 @@
 //! speed; with `KEYHALF_KVM=1` the processor's own virtualization is used.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::Result;
 use crate::node::Build;
-use crate::servers::{Servers, ca_file};
+use crate::servers::{Servers, VERIFIER_PORT, ca_file};
 use crate::site::{Site, fresh_address, programs};
 
 pub mod boot;
@@ -49,6 +49,7 @@ pub struct Guest<'site> {
     tpm: GuestTpm,
     firmware: Firmware,
     command_line: String,
+    clock: Option<String>,
     image: Option<PathBuf>,
     disk: Option<PathBuf>,
     limit: Duration,
@@ -74,6 +75,7 @@ impl<'site> Guest<'site> {
             tpm,
             firmware: Firmware::Bios,
             command_line: COMMAND_LINE.to_owned(),
+            clock: None,
             image: None,
             disk: None,
             limit: Firmware::Bios.limit(),
@@ -101,6 +103,27 @@ impl<'site> Guest<'site> {
         Ok(guest)
     }
 
+    /// A machine that gets its secret by `keyhalf-boot` and `provision`. Its image trusts the servers' CA and the tenant whose
+    /// certificate is in the file `signer`; the kernel's command line says where the verifier is.
+    ///
+    /// # Errors
+    /// As [`Guest::serving`]; no file `signer`.
+    pub fn provisioning(
+        servers: &impl Servers<'site>,
+        signer: &Path,
+        tpm: GuestTpm,
+    ) -> Result<Self> {
+        let mut guest = Self::new(servers.site(), tpm)?;
+        for (name, content) in configuration(servers, signer)? {
+            let path = format!("/etc/keyhalf/{name}");
+            guest.initramfs.file(&path, 0o644, content)?;
+        }
+        let agent = programs()?.join(Build::Static.program());
+        guest.initramfs.early_boot(&agent)?;
+        guest.append(&verifier_word(servers.verifier()));
+        Ok(guest)
+    }
+
     /// With this firmware.
     #[must_use]
     pub fn with_firmware(self, firmware: Firmware) -> Self {
@@ -125,6 +148,21 @@ impl<'site> Guest<'site> {
     /// With these words at the end of the kernel's command line.
     pub fn append(&mut self, words: &str) {
         self.command_line = format!("{} {words}", self.command_line);
+    }
+
+    /// Another kernel: this file.
+    pub fn use_kernel(&mut self, image: PathBuf) {
+        self.kernel.replace_image(image);
+    }
+
+    /// Its kernel.
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// Its clock shows this when it is switched on, as QEMU is told: `1970-01-01T00:00:00`.
+    pub fn set_clock(&mut self, time: &str) {
+        self.clock = Some(time.to_owned());
     }
 
     /// What its kernel unpacks.
@@ -167,6 +205,7 @@ impl<'site> Guest<'site> {
                 kernel: self.kernel.image(),
                 initramfs: &initramfs,
                 command_line: &self.command_line,
+                clock: self.clock.as_deref(),
                 disk: self.disk.as_deref(),
                 memory_mib: MEMORY_MIB,
                 firmware: self.firmware,
@@ -176,6 +215,29 @@ impl<'site> Guest<'site> {
             },
         )
     }
+}
+
+/// Files of `/etc/keyhalf` in an image that calls these servers, and trusts the tenant whose certificate is in `signer`.
+///
+/// # Errors
+/// A certificate can't be read.
+pub fn configuration<'site>(
+    servers: &impl Servers<'site>,
+    signer: &Path,
+) -> Result<[(&'static str, Vec<u8>); 3]> {
+    let authority = ca_file(servers.machine(), "cacert.crt");
+    let registrar = servers.registrar();
+    let configured = format!("[agent]\nregistrar_ip = \"{registrar}\"\n");
+    Ok([
+        ("agent.conf", configured.into_bytes()),
+        ("verifier-ca.pem", std::fs::read(authority)?),
+        ("tenant-signer.pem", std::fs::read(signer)?),
+    ])
+}
+
+/// The word of the kernel's command line that says where the verifier is.
+pub fn verifier_word(verifier: Ipv4Addr) -> String {
+    format!("keyhalf.verifier=https://{verifier}:{VERIFIER_PORT}")
 }
 
 /// Where the agent in a guest has the certificate by which it knows the servers.

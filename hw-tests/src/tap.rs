@@ -181,7 +181,15 @@ impl<'a, 'site, S: Servers<'site>> Wiretap<'a, 'site, S> {
     /// # Errors
     /// No certificate for it.
     pub fn before(servers: &'a S) -> Result<Self> {
-        let (machine, address) = (servers.machine(), fresh_address());
+        Self::before_at(servers, fresh_address())
+    }
+
+    /// As [`Wiretap::before`], at an address of one's choice.
+    ///
+    /// # Errors
+    /// As [`Wiretap::before`].
+    pub fn before_at(servers: &'a S, address: Ipv4Addr) -> Result<Self> {
+        let machine = servers.machine();
         let front = Front::under_ca_of(machine, address)?;
         let behind = Client::tls(servers.verifier(), VERIFIER_PORT, Credential::none())?;
         Ok(Self {

@@ -19,7 +19,14 @@ pub(super) fn add(text: &str, found: &mut Found, warnings: &mut Vec<String>) {
         else {
             continue;
         };
+        if BOOT_SCRIPTS.contains(&key) {
+            continue;
+        }
         let key = key.replace('-', "_");
+        let key = SHORT
+            .iter()
+            .find_map(|(short, long)| (*short == key).then_some((*long).to_owned()))
+            .unwrap_or(key);
         match OPTIONS.iter().find(|option| option.key == key) {
             Some(option) if option.is_from_boot() => {
                 found
@@ -57,6 +64,12 @@ fn words(text: &str) -> Vec<String> {
 
 const PREFIX: &str = "keyhalf.";
 
+/// Words with a shorter name here than their option has.
+const SHORT: [(&str, &str); 1] = [("verifier", "verifier_url")];
+
+/// Words that the initramfs's script `keyhalf-boot` reads, in its spelling: none of them is for the agent.
+const BOOT_SCRIPTS: [&str; 2] = ["net", "on-failure"];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +88,19 @@ mod tests {
             ("keyhalf.uuid=a keyhalf.uuid=b", "uuid=b", 0),
             ("\"keyhalf.verifier_url=a, b\" x", "verifier_url=a, b", 0),
             ("keyhalf.verifier_url=\"a, b\"", "verifier_url=a, b", 0),
+            (
+                "keyhalf.verifier=https://192.0.2.1:8881",
+                "verifier_url=https://192.0.2.1:8881",
+                0,
+            ),
+            (
+                "keyhalf.verifier=a keyhalf.verifier-url=b",
+                "verifier_url=b",
+                0,
+            ),
+            ("keyhalf.net=dhcp keyhalf.on-failure=shell", "", 0),
+            // The script doesn't know it, so somebody has to say so.
+            ("keyhalf.on_failure=shell", "", 1),
             ("keyhalf.uuid", "", 0),
             ("keyhalf.nonsense=1", "", 1),
         ];
@@ -87,6 +113,22 @@ mod tests {
                 .collect();
             assert_eq!(got.join(" "), wanted, "{text:?}");
             assert_eq!(warnings.len(), warned, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_documentation_has_every_word() {
+        let text = include_str!("../../docs/kernel-command-line.md");
+        let options = OPTIONS.iter().filter(|option| option.is_from_boot());
+        let words = options.map(|option| option.flag()).chain(
+            SHORT
+                .iter()
+                .map(|(short, _)| *short)
+                .chain(BOOT_SCRIPTS)
+                .map(str::to_owned),
+        );
+        for word in words {
+            assert!(text.contains(&format!("| `keyhalf.{word}=")), "{word}");
         }
     }
 

@@ -47,6 +47,8 @@ pub struct Power<'a> {
     pub initramfs: &'a Path,
     /// What it is told.
     pub command_line: &'a str,
+    /// What its clock shows at the start, as QEMU is told; otherwise the host's time.
+    pub clock: Option<&'a str>,
     /// A disk's raw image: what the guest writes is forgotten when it ends.
     pub disk: Option<&'a Path>,
     /// Main memory.
@@ -102,6 +104,9 @@ impl Boot {
         command.args(["-append", power.command_line]);
         if power.firmware == Firmware::Uefi {
             command.args(uefi(power.dir)?);
+        }
+        if let Some(time) = power.clock {
+            command.arg("-rtc").arg(format!("base={time}"));
         }
         if let Some(disk) = power.disk {
             let drive = format!("file={},format=raw,if=virtio,snapshot=on", disk.display());

@@ -1,10 +1,11 @@
 //! Archives in the form that the kernel unpacks into its first root: cpio, "newc".
 //!
-//! The same entries give the same bytes: they stand in the order of their names, and none has a time.
+//! The same entries give the same bytes: they stand in the order of their names, and all have one time, 1970 unless told.
 //!
 //! Source: Linux, Documentation/driver-api/early-userspace/buffer-format.rst.
 
 use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::Result;
 
@@ -12,6 +13,8 @@ use crate::Result;
 #[derive(Clone, Debug, Default)]
 pub struct Archive {
     entries: BTreeMap<String, Entry>,
+    /// Seconds since 1970.
+    written: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -22,6 +25,16 @@ struct Entry {
 }
 
 impl Archive {
+    /// Its files were written now: what an agent in it takes for the earliest possible time.
+    ///
+    /// # Errors
+    /// The clock is beyond what the form can say.
+    pub fn written_now(&mut self) -> Result {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        self.written = u32::try_from(now.as_secs())?;
+        Ok(())
+    }
+
     /// Puts a file at the absolute `path`, instead of what may be there. Directories above it come by themselves.
     ///
     /// # Errors
@@ -78,7 +91,19 @@ impl Archive {
             bytes.extend(b"070701");
             // Number, mode, owner, group, links, time, size, device that it was on, device that it is, name, checksum.
             for field in [
-                number, entry.mode, 0, 0, links, 0, content, 0, 0, major, minor, name_bytes, 0,
+                number,
+                entry.mode,
+                0,
+                0,
+                links,
+                self.written,
+                content,
+                0,
+                0,
+                major,
+                minor,
+                name_bytes,
+                0,
             ] {
                 bytes.extend(format!("{field:08x}").bytes());
             }

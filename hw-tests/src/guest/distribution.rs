@@ -36,11 +36,21 @@ impl Maker {
     /// # Errors
     /// The maker fails; its log says why.
     pub fn image(self, site: &Site, agent: &[u8]) -> Result<PathBuf> {
+        self.image_with(site, agent, &[("agent.conf", b"[agent]\n")])
+    }
+
+    /// As [`Maker::image`], with these files in `/etc/keyhalf`.
+    ///
+    /// # Errors
+    /// As [`Maker::image`].
+    pub fn image_with(self, site: &Site, agent: &[u8], files: &[(&str, &[u8])]) -> Result<PathBuf> {
         let name = self.name();
         let configured = site.dir().join(format!("{name}.configured"));
         fs::create_dir_all(configured.join("etc/keyhalf"))?;
         fs::create_dir_all(configured.join("usr/bin"))?;
-        fs::write(configured.join("etc/keyhalf/agent.conf"), "[agent]\n")?;
+        for (file, content) in files {
+            fs::write(configured.join("etc/keyhalf").join(file), content)?;
+        }
         executable(&configured.join("usr/bin/keyhalf-agent"), agent)?;
         let image = site.dir().join(format!("{name}.image"));
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -20,6 +20,7 @@ impl Initramfs {
     /// Its programs aren't unpacked.
     pub fn minimal(kernel: &Kernel) -> Result<Self> {
         let mut archive = Archive::default();
+        archive.written_now()?;
         for dir in ["/proc", "/sys", "/run", "/root", "/tmp", "/var/lib/keylime"] {
             archive.directory(dir, 0o755)?;
         }
@@ -67,6 +68,20 @@ impl Initramfs {
         self.archive.file("/etc/guest/agent", 0o755, script.into())
     }
 
+    /// With the static agent and `keyhalf-boot`, the script of the integrations, which init starts.
+    ///
+    /// # Errors
+    /// The agent's file can't be read.
+    pub fn early_boot(&mut self, program: &Path) -> Result {
+        self.archive
+            .file("/bin/keyhalf-agent", 0o755, read(program)?)?;
+        self.archive
+            .file("/bin/keyhalf-boot", 0o755, EARLY_BOOT.into())?;
+        let script =
+            "#!/bin/sh\nkeyhalf-boot\nread -r code </run/keyhalf-boot/code\nexit \"$code\"\n";
+        self.archive.file("/etc/guest/agent", 0o755, script.into())
+    }
+
     /// With a file of one's choice.
     ///
     /// # Errors
@@ -84,6 +99,7 @@ impl Initramfs {
     }
 }
 
+const EARLY_BOOT: &str = include_str!("../../../agent-linux/initramfs/keyhalf-boot");
 const INIT: &str = include_str!("init");
 const GOODBYE: &str = include_str!("goodbye");
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n";

@@ -78,6 +78,11 @@ impl Kernel {
         &self.image
     }
 
+    /// QEMU loads this file instead; the modules stay.
+    pub fn replace_image(&mut self, image: PathBuf) {
+        self.image = image;
+    }
+
     /// Modules for a guest's devices, in the order in which they can be loaded.
     pub fn modules(&self) -> &[PathBuf] {
         &self.modules

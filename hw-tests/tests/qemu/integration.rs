@@ -2,12 +2,18 @@
 //! up, and no shell opens before the cap. A stand-in for the agent says on the console what it is asked for.
 
 use hw_tests::Result;
-use hw_tests::guest::Guest;
 use hw_tests::guest::boot::Ended;
 use hw_tests::guest::distribution::{Maker, disk};
 use hw_tests::guest::tpm::GuestTpm;
+use hw_tests::guest::{Guest, configuration};
+use hw_tests::node::Build;
+use hw_tests::payload::SECRET;
 use hw_tests::process::Log;
-use hw_tests::site::{Site, story};
+use hw_tests::site::{Site, programs, story};
+use hw_tests::tenant::Tenant;
+
+use crate::early_boot::{deposit, install, introduce, signer};
+use crate::steps::verifier;
 
 /// Waits for a route, leaves a secret in the landing zone, and is killed.
 const AGENT: &[u8] = br#"#!/bin/sh
@@ -32,6 +38,14 @@ const INIT: &str = "#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc 2>/dev/null
 /bin/busybox mount -t devtmpfs dev /dev 2>/dev/null
 echo \"root: $(/bin/busybox cat /run/keyhalf/secret /run/keyhalf-boot/code 2>&1 | /bin/busybox xargs)\" >/dev/kmsg
+/bin/busybox poweroff -f
+";
+
+/// The root's, where the agent is the real one.
+const RECEIVER: &str = "#!/bin/busybox sh
+/bin/busybox mount -t proc proc /proc 2>/dev/null
+/bin/busybox mount -t devtmpfs dev /dev 2>/dev/null
+echo \"root: $(/bin/busybox cat /run/keyhalf/secure/unzipped/payload_id_rsa 2>&1)\" >/dev/kmsg
 /bin/busybox poweroff -f
 ";
 
@@ -77,6 +91,45 @@ fn initramfs_tools_opens_no_shell_before_the_cap() {
             "(initramfs)",
         )
     });
+}
+
+#[test]
+fn dracut_gets_the_secret() {
+    story(|site| gets_the_secret(site, Maker::Dracut));
+}
+
+#[test]
+fn dracut_with_systemd_gets_the_secret() {
+    story(|site| gets_the_secret(site, Maker::DracutSystemd));
+}
+
+#[test]
+fn initramfs_tools_gets_the_secret() {
+    story(|site| gets_the_secret(site, Maker::InitramfsTools));
+}
+
+/// The agent itself: what the initramfs got is there in the root file system.
+fn gets_the_secret(site: &Site, maker: Maker) -> Result {
+    let (verifier, tpm) = (verifier(site)?, GuestTpm::fresh(site)?);
+    let tenant = Tenant::beside(&verifier)?;
+    let guest = install(&verifier, &tenant, tpm)?;
+    // The firmware and the TPM are all that counts here: any initramfs can introduce them.
+    let node = introduce(&guest)?;
+    deposit(&tenant, &node)?;
+    let agent = std::fs::read(programs()?.join(Build::Static.program()))?;
+    let files = configuration(&verifier, &signer(&tenant)?)?;
+    let files = files
+        .each_ref()
+        .map(|(name, content)| (*name, &content[..]));
+    let image = maker.image_with(site, &agent, &files)?;
+    let mut guest = guest.with_image(image, disk(site, RECEIVER)?);
+    guest.append(&format!("root=/dev/vda ro {NETWORK} keyhalf.deadline=90s"));
+    let boot = guest.boot()?;
+    let line = boot.says("root: ")?;
+    assert!(line.ends_with(&format!("root: {SECRET}")), "{line}");
+    in_order(boot.console(), &["PCR 15 is capped", "root: "])?;
+    assert_eq!(boot.wait_for_end()?, Ended::Off);
+    Ok(())
 }
 
 fn runs_before_the_root(site: &Site, maker: Maker) -> Result {

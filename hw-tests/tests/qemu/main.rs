@@ -1,10 +1,14 @@
 //! Machines that really boot: kernel, initramfs and TPM in QEMU.
 
 mod early;
+mod early_boot;
+mod failures;
 mod firmware;
 mod harness;
 mod identity;
 mod integration;
+mod power;
+mod provision;
 mod pull;
 mod steps;
 mod tool;

@@ -1,0 +1,127 @@
+//! What the stories of `provision` in a real boot lean on: a guest whose initramfs runs `keyhalf-boot`, and its tenant.
+
+use std::path::PathBuf;
+
+use hw_tests::Result;
+use hw_tests::guest::Guest;
+use hw_tests::guest::boot::Boot;
+use hw_tests::guest::tpm::GuestTpm;
+use hw_tests::payload;
+use hw_tests::servers::Servers;
+use hw_tests::tenant::Tenant;
+
+/// How the agent's exit codes read.
+pub(crate) mod exit {
+    pub(crate) const DONE: i32 = 0;
+    pub(crate) const NO_NETWORK: i32 = 11;
+    pub(crate) const NOT_ACCEPTED: i32 = 12;
+    pub(crate) const REFUSED: i32 = 13;
+}
+
+/// A PCR that nothing was measured into, as a policy has it.
+pub(crate) const ZERO: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// The PCR that is extended by the cap.
+pub(crate) const CAP_PCR: u8 = 15;
+
+/// A node that has booted once.
+pub(crate) struct Known {
+    pub(crate) uuid: String,
+    /// What its firmware measured, as a policy.
+    pub(crate) policy: String,
+}
+
+/// A guest whose image knows its verifier and its tenant, and that nobody has registered yet.
+pub(crate) fn install<'site>(
+    servers: &impl Servers<'site>,
+    tenant: &Tenant<'_>,
+    tpm: GuestTpm,
+) -> Result<Guest<'site>> {
+    Guest::provisioning(servers, &signer(tenant)?, tpm)
+}
+
+/// Makes the tenant's CA and its signing certificate.
+pub(crate) fn signer(tenant: &Tenant<'_>) -> Result<PathBuf> {
+    tenant.does(&["-c", "signer", "--cert", "myca"])?;
+    Ok(tenant.work().join("myca/PayloadSigner-cert.crt"))
+}
+
+/// Boots a guest for the first time, until it is registered.
+pub(crate) fn introduce(guest: &Guest<'_>) -> Result<Known> {
+    let mut boot = guest.boot()?;
+    let uuid = boot.wait_until_registered()?;
+    let policy = measured(&mut boot)?;
+    boot.power_off()?;
+    Ok(Known { uuid, policy })
+}
+
+/// A policy that wants what was measured in this boot: SeaBIOS measures itself to PCR 0, OVMF the kernel to PCR 4, its command
+/// line and initramfs to PCR 9.
+pub(crate) fn measured(boot: &mut Boot) -> Result<String> {
+    let (firmware, kernel, rest) = (boot.pcr(0)?, boot.pcr(4)?, boot.pcr(9)?);
+    Ok(format!(
+        r#"{{"0": "{firmware}", "4": "{kernel}", "9": "{rest}"}}"#
+    ))
+}
+
+/// Deposits the documented payload for a node.
+pub(crate) fn deposit(tenant: &Tenant<'_>, node: &Known) -> Result {
+    payload::documented(&tenant.work().join("payload"))?;
+    let usual = ["-c", "add", "-u", &node.uuid, "--push-model"];
+    let what = ["--cert", "myca", "--include", "payload"];
+    tenant.does(&[&usual[..], &what, &["--tpm_policy", &node.policy]].concat())?;
+    Ok(())
+}
+
+/// Wants the agent to end with this code.
+pub(crate) fn ends(boot: &Boot, code: i32) -> Result {
+    let line = boot.says(ENDED)?;
+    if line.trim_end().ends_with(&format!("{ENDED}{code}")) {
+        return Ok(());
+    }
+    Err(format!("not with {code}: {line}").into())
+}
+
+/// Wants that this boot gets nothing more, whatever asks.
+pub(crate) fn is_capped(boot: &mut Boot) -> Result {
+    assert_ne!(boot.pcr(CAP_PCR)?, ZERO, "this boot isn't capped");
+    Ok(())
+}
+
+/// Wants the secret where the payload's script put it, and the payload in the landing zone.
+pub(crate) fn has_the_secret(boot: &mut Boot) -> Result {
+    crate::steps::has_the_secret(boot)?;
+    let landed = boot.does("cat /run/keyhalf/secure/unzipped/payload_id_rsa")?;
+    assert_eq!(landed, payload::SECRET);
+    Ok(())
+}
+
+/// Wants no byte of a payload in the guest.
+pub(crate) fn has_nothing(boot: &mut Boot) -> Result {
+    let found = boot.does("find /root /run/keyhalf /tmp -type f 2>/dev/null || true")?;
+    assert_eq!(found, "");
+    Ok(())
+}
+
+/// Asks once more, as root in a shell; how that ended.
+pub(crate) fn asks_again(boot: &mut Boot) -> Result<hw_tests::tenant::Told> {
+    boot.shell(
+        "keyhalf-agent provision --config /etc/keyhalf/agent.conf --landing-dir /run/again --deadline 20s \
+         --tenant-signer /etc/keyhalf/tenant-signer.pem --verifier-tls-ca-cert /etc/keyhalf/verifier-ca.pem",
+    )
+}
+
+/// How long the agent and the script around it took, by the guest's own clock.
+pub(crate) fn agent_took(boot: &Boot) -> Result<f64> {
+    Ok(seconds(&boot.says(ENDED)?)? - seconds(&boot.says("guest: the agent starts")?)?)
+}
+
+/// The kernel's time at the beginning of a line: `[    4.123456] ...`.
+fn seconds(line: &str) -> Result<f64> {
+    let time = line.split(['[', ']']).nth(1).unwrap_or_default().trim();
+    let time = time.parse();
+    time.map_err(|_| format!("no time at the beginning of {line:?}").into())
+}
+
+/// What init says as the agent, or the script around it, has ended.
+const ENDED: &str = "guest: the agent ended with ";
