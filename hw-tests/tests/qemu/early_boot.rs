@@ -66,7 +66,14 @@ pub(crate) fn measured(boot: &mut Boot) -> Result<String> {
 
 /// Deposits the documented payload for a node.
 pub(crate) fn deposit(tenant: &Tenant<'_>, node: &Known) -> Result {
-    payload::documented(&tenant.work().join("payload"))?;
+    deposit_with(tenant, node, payload::DOCUMENTED_SCRIPT)
+}
+
+/// As [`deposit`], with another script in it.
+pub(crate) fn deposit_with(tenant: &Tenant<'_>, node: &Known, script: &str) -> Result {
+    let folder = tenant.work().join("payload");
+    payload::documented(&folder)?;
+    payload::script(&folder, script)?;
     let usual = ["-c", "add", "-u", &node.uuid, "--push-model"];
     let what = ["--cert", "myca", "--include", "payload"];
     tenant.does(&[&usual[..], &what, &["--tpm_policy", &node.policy]].concat())?;
