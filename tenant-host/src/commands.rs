@@ -52,32 +52,29 @@ pub async fn run(
     settings: &Arc<Settings>,
     output: &Output,
 ) -> Result<Report, Failure> {
-    if command == Command::Signer {
-        // It is about files alone: no server need be there yet.
-        return push::signer(arguments, settings);
-    }
-    let mut context = Context::new(arguments, settings, output)?;
     refuse_lonely(command, arguments)?;
+    // What is about files alone has none: no server need be there yet.
+    let context = || Context::new(arguments, settings, output);
     let push_model = arguments.push.push_model;
     match command {
-        Command::Add if push_model => push::add(&mut context, false).await,
-        Command::Update if push_model => push::add(&mut context, true).await,
+        Command::Add if push_model => push::add(&mut context()?, false).await,
+        Command::Update if push_model => push::add(&mut context()?, true).await,
         Command::Signer => push::signer(arguments, settings),
-        Command::Rotate => push::rotate(&mut context).await,
-        Command::Confirm => push::confirm(&mut context).await,
-        Command::Watch => push::watch(&mut context).await,
-        Command::Add => add::add(&mut context, false).await,
-        Command::Update => add::add(&mut context, true).await,
-        Command::Delete => manage::delete(&mut context).await,
-        Command::RegistrarDelete => manage::registrar_delete(&mut context).await,
-        Command::Reactivate => manage::reactivate(&mut context).await,
-        Command::Status => status::both(&mut context).await,
-        Command::VerifierStatus => status::verifier(&mut context).await,
-        Command::RegistrarStatus => status::registrar(&mut context).await,
-        Command::VerifierList => status::verifier_list(&mut context).await,
-        Command::RegistrarList => status::registrar_list(&mut context).await,
-        Command::BulkInfo => status::bulk(&mut context).await,
-        Command::Policy(action, kind) => policies::run(&mut context, action, kind).await,
+        Command::Rotate => push::rotate(&mut context()?).await,
+        Command::Confirm => push::confirm(&mut context()?).await,
+        Command::Watch => push::watch(&mut context()?).await,
+        Command::Add => add::add(&mut context()?, false).await,
+        Command::Update => add::add(&mut context()?, true).await,
+        Command::Delete => manage::delete(&mut context()?).await,
+        Command::RegistrarDelete => manage::registrar_delete(&mut context()?).await,
+        Command::Reactivate => manage::reactivate(&mut context()?).await,
+        Command::Status => status::both(&mut context()?).await,
+        Command::VerifierStatus => status::verifier(&mut context()?).await,
+        Command::RegistrarStatus => status::registrar(&mut context()?).await,
+        Command::VerifierList => status::verifier_list(&mut context()?).await,
+        Command::RegistrarList => status::registrar_list(&mut context()?).await,
+        Command::BulkInfo => status::bulk(&mut context()?).await,
+        Command::Policy(action, kind) => policies::run(&mut context()?, action, kind).await,
     }
 }
 

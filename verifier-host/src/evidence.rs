@@ -7,7 +7,7 @@ pub mod credential;
 pub mod public;
 pub mod pushed;
 pub mod quote;
-mod signature;
+pub mod signature;
 #[cfg(any(test, feature = "software-tpm"))]
 #[expect(
     clippy::unwrap_used,

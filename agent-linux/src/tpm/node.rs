@@ -220,11 +220,17 @@ impl<C: Commands> Tpm for NodeTpm<C> {
 /// # Errors
 /// [`TpmError::Open`]; what is wrong for good comes at once.
 pub(super) fn wake_until<C: Commands>(name: &TctiName, until: Instant) -> Result<C, TpmError> {
+    let mut is_said = false;
     loop {
         let opened = C::open(name).and_then(|mut tpm| wake(&mut tpm, name).map(|()| tpm));
         let left = until.saturating_duration_since(Instant::now());
         match opened {
-            Err(TpmError::Open { .. }) if !left.is_zero() => sleep(APPEARANCE.min(left)),
+            Err(error @ TpmError::Open { .. }) if !left.is_zero() => {
+                if !std::mem::replace(&mut is_said, true) {
+                    log::warn!("{error}; it is waited for");
+                }
+                sleep(APPEARANCE.min(left));
+            }
             opened => return opened,
         }
     }

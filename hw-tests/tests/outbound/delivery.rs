@@ -16,7 +16,8 @@ use hw_tests::tap::Wiretap;
 use hw_tests::tenant::Tenant;
 
 use crate::edge::{
-    delivered, deposit, documented, exit, has_nothing, install, reboot, register, status,
+    delivered, deposit, deposited, documented, exit, has_nothing, install, reboot, registered,
+    rotate, status,
 };
 
 /// What an agent may ask when it is registered.
@@ -28,8 +29,7 @@ fn payload_arrives_over_one_connection() {
         let verifier = Verifier::start(site)?;
         let tap = Wiretap::before(&verifier)?;
         let tenant = Tenant::beside(&verifier)?;
-        let mut node = install(&tap, &tenant, Swtpm::fresh(site)?)?;
-        let uuid = register(&mut node)?;
+        let (mut node, uuid) = registered(&tap, &tenant)?;
         assert!(has_nothing(&node));
         documented(&tenant)?;
         deposit(&tenant, &uuid, &[])?;
@@ -52,10 +52,7 @@ fn payload_again_after_reboot() {
     story(|site| {
         let mut verifier = Verifier::start(site)?;
         let tenant = Tenant::beside(&verifier)?;
-        let mut node = install(&verifier, &tenant, Swtpm::fresh(site)?)?;
-        let uuid = register(&mut node)?;
-        documented(&tenant)?;
-        deposit(&tenant, &uuid, &[])?;
+        let (mut node, _) = deposited(&verifier, &tenant, &[])?;
         drop(tenant);
         for _boot in 0..3 {
             let told = node.run(&[])?;
@@ -170,8 +167,7 @@ fn script_failure_is_the_exit_code() {
     story(|site| {
         let verifier = Verifier::start(site)?;
         let tenant = Tenant::beside(&verifier)?;
-        let mut node = install(&verifier, &tenant, Swtpm::fresh(site)?)?;
-        let uuid = register(&mut node)?;
+        let (mut node, uuid) = registered(&verifier, &tenant)?;
         payload::script(&tenant.work().join("payload"), "#!/bin/sh\nexit 3\n")?;
         deposit(&tenant, &uuid, &[])?;
         let told = node.run(&[])?;
@@ -187,10 +183,7 @@ fn status_tells_each_boot_by_its_receipt() {
     story(|site| {
         let verifier = Verifier::start(site)?;
         let tenant = Tenant::beside(&verifier)?;
-        let mut node = install(&verifier, &tenant, Swtpm::fresh(site)?)?;
-        let uuid = register(&mut node)?;
-        documented(&tenant)?;
-        deposit(&tenant, &uuid, &[])?;
+        let (mut node, uuid) = deposited(&verifier, &tenant, &[])?;
         for _boot in 0..2 {
             assert_eq!(node.run(&[])?.code, exit::DONE);
             reboot(&node)?;
@@ -208,23 +201,13 @@ fn rotate_replaces_the_deposit() {
     story(|site| {
         let verifier = Verifier::start(site)?;
         let tenant = Tenant::beside(&verifier)?;
-        let mut node = install(&verifier, &tenant, Swtpm::fresh(site)?)?;
-        let uuid = register(&mut node)?;
+        let (mut node, uuid) = registered(&verifier, &tenant)?;
         let folder = tenant.work().join("payload");
         documented(&tenant)?;
         deposit(&tenant, &uuid, &[])?;
         assert_eq!(node.run(&[])?.code, exit::DONE);
         payload::write(&folder, "payload_id_rsa", b"another secret", 0o600)?;
-        tenant.does(&[
-            "-c",
-            "rotate",
-            "-u",
-            &uuid,
-            "--cert",
-            "myca",
-            "--include",
-            "payload",
-        ])?;
+        rotate(&tenant, &uuid, &[])?;
         reboot(&node)?;
         let told = node.run(&[])?;
         assert_eq!(told.code, exit::DONE, "{}", told.text);
@@ -238,10 +221,7 @@ fn once_is_for_one_boot() {
     story(|site| {
         let verifier = Verifier::start(site)?;
         let tenant = Tenant::beside(&verifier)?;
-        let mut node = install(&verifier, &tenant, Swtpm::fresh(site)?)?;
-        let uuid = register(&mut node)?;
-        documented(&tenant)?;
-        deposit(&tenant, &uuid, &["--deliver", "once"])?;
+        let (mut node, _) = deposited(&verifier, &tenant, &["--deliver", "once"])?;
         assert_eq!(node.run(&[])?.code, exit::DONE);
         reboot(&node)?;
         let told = node.run(&[])?;
@@ -256,13 +236,10 @@ fn until_ends() {
     story(|site| {
         let verifier = Verifier::start(site)?;
         let tenant = Tenant::beside(&verifier)?;
-        let mut node = install(&verifier, &tenant, Swtpm::fresh(site)?)?;
-        let uuid = register(&mut node)?;
-        documented(&tenant)?;
-        deposit(&tenant, &uuid, &["--deliver", "until=+1h"])?;
+        let (mut node, uuid) = deposited(&verifier, &tenant, &["--deliver", "until=+1h"])?;
         assert_eq!(node.run(&[])?.code, exit::DONE);
         reboot(&node)?;
-        deposit_again(&tenant, &uuid, &["--deliver", "until=+1s"])?;
+        rotate(&tenant, &uuid, &["--deliver", "until=+1s"])?;
         std::thread::sleep(std::time::Duration::from_millis(1100));
         let told = node.run(&[])?;
         assert_eq!(told.code, exit::REFUSED, "{}", told.text);
@@ -277,8 +254,7 @@ fn push_and_pull_nodes_live_side_by_side() {
         let verifier = Verifier::start(site)?;
         let tenant = Tenant::beside(&verifier)?;
         let pulled = Node::boot(&verifier, Swtpm::fresh(site)?)?;
-        let mut node = install(&verifier, &tenant, Swtpm::fresh(site)?)?;
-        let uuid = register(&mut node)?;
+        let (mut node, uuid) = registered(&verifier, &tenant)?;
         documented(&tenant)?;
         tenant.does(&[
             "-t",
@@ -296,12 +272,6 @@ fn push_and_pull_nodes_live_side_by_side() {
         list.says(&[&uuid, &pulled.uuid()?])?;
         Ok(())
     });
-}
-
-fn deposit_again(tenant: &Tenant<'_>, uuid: &str, more: &[&str]) -> Result {
-    let usual = ["-c", "rotate", "-u", uuid, "--cert", "myca"];
-    tenant.does(&[&usual[..], &["--include", "payload"], more].concat())?;
-    Ok(())
 }
 
 /// The identifier that a node will have, by a program that isn't ours.

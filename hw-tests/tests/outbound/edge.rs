@@ -58,6 +58,28 @@ pub(crate) fn register(node: &mut Node<'_>) -> Result<String> {
     Ok(uuid)
 }
 
+/// A node that has registered, and its uuid.
+pub(crate) fn registered<'site>(
+    servers: &impl Servers<'site>,
+    tenant: &Tenant<'_>,
+) -> Result<(Node<'site>, String)> {
+    let mut node = install(servers, tenant, Swtpm::fresh(servers.site())?)?;
+    let uuid = register(&mut node)?;
+    Ok((node, uuid))
+}
+
+/// A node that has registered, and whose documented example is deposited with more options; and its uuid.
+pub(crate) fn deposited<'site>(
+    servers: &impl Servers<'site>,
+    tenant: &Tenant<'_>,
+    more: &[&str],
+) -> Result<(Node<'site>, String)> {
+    let (node, uuid) = registered(servers, tenant)?;
+    documented(tenant)?;
+    deposit(tenant, &uuid, more)?;
+    Ok((node, uuid))
+}
+
 /// The documented example's folder, where the tenant stands.
 pub(crate) fn documented(tenant: &Tenant<'_>) -> Result {
     payload::documented(&tenant.work().join("payload"))
@@ -68,6 +90,13 @@ pub(crate) fn deposit(tenant: &Tenant<'_>, uuid: &str, more: &[&str]) -> Result<
     let usual = ["-c", "add", "-u", uuid, "--push-model", "--cert", "myca"];
     let what = ["--include", "payload", "--tpm_policy", ZERO_POLICY];
     tenant.does(&[&usual[..], &what, more].concat())
+}
+
+/// Seals the folder `payload` anew, with more options.
+pub(crate) fn rotate(tenant: &Tenant<'_>, uuid: &str, more: &[&str]) -> Result {
+    let usual = ["-c", "rotate", "-u", uuid, "--cert", "myca"];
+    tenant.does(&[&usual[..], &["--include", "payload"], more].concat())?;
+    Ok(())
 }
 
 /// What the tenant's `-c status --json` says of a node.

@@ -14,7 +14,8 @@ use hw_tests::swtpm::Swtpm;
 use hw_tests::tenant::Tenant;
 
 use crate::edge::{
-    delivered, deposit, documented, exit, has_nothing, install, reboot, register, signer,
+    delivered, deposit, documented, exit, has_nothing, install, reboot, register, registered,
+    rotate, signer,
 };
 
 #[test]
@@ -165,8 +166,7 @@ fn copy_of_an_older_payload_is_refused_by_the_floor() {
     story(|site| {
         let mut verifier = Verifier::start(site)?;
         let tenant = Tenant::beside(&verifier)?;
-        let mut node = install(&verifier, &tenant, Swtpm::fresh(site)?)?;
-        let uuid = register(&mut node)?;
+        let (node, uuid) = registered(&verifier, &tenant)?;
         documented(&tenant)?;
         let index = "0x01800042";
         let mut enrol = node.machine().command("keyhalf-agent");
@@ -272,12 +272,6 @@ impl<'site> Kept<'site> {
         let _from_before = fs::remove_dir_all(self.node.machine().root().join(".ssh"));
         self.node.machine().forget()
     }
-}
-
-fn rotate(tenant: &Tenant<'_>, uuid: &str, more: &[&str]) -> Result {
-    let usual = ["-c", "rotate", "-u", uuid, "--cert", "myca"];
-    tenant.does(&[&usual[..], &["--include", "payload"], more].concat())?;
-    Ok(())
 }
 
 fn copy_all(from: &Path, to: &Path) -> Result {

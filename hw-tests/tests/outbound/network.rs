@@ -11,7 +11,7 @@ use hw_tests::site::{fresh_address, story};
 use hw_tests::swtpm::Swtpm;
 use hw_tests::tenant::Tenant;
 
-use crate::edge::{delivered, deposit, documented, exit, install, register};
+use crate::edge::{delivered, deposit, deposited, exit, has_nothing, install, registered};
 
 #[test]
 fn no_network_meets_deadline() {
@@ -47,14 +47,29 @@ fn no_tpm_meets_deadline() {
 }
 
 #[test]
+fn tpm_that_appears_late_is_waited_for() {
+    story(|site| {
+        let verifier = Verifier::start(site)?;
+        let tenant = Tenant::beside(&verifier)?;
+        let (mut node, _) = deposited(&verifier, &tenant, &[])?;
+        node.tpm().cut_power()?;
+        node.launch()?.wait_for("TPM")?;
+        assert!(has_nothing(&node));
+        node.tpm().power_on()?;
+        let log = node.log()?.clone();
+        let (status, _) = node.wait_for_end()?;
+        assert!(status.success(), "{status}: {}", log.text());
+        assert_eq!(delivered(&node)?, SECRET);
+        Ok(())
+    });
+}
+
+#[test]
 fn several_addresses_are_tried_in_turn() {
     story(|site| {
         let verifier = Verifier::start(site)?;
         let tenant = Tenant::beside(&verifier)?;
-        let mut node = install(&verifier, &tenant, Swtpm::fresh(site)?)?;
-        let uuid = register(&mut node)?;
-        documented(&tenant)?;
-        deposit(&tenant, &uuid, &[])?;
+        let (mut node, _) = deposited(&verifier, &tenant, &[])?;
         let urls = format!(
             "https://{}:{VERIFIER_PORT},https://nowhere.invalid:1,https://{}:{VERIFIER_PORT}",
             fresh_address(),
@@ -107,8 +122,7 @@ fn deadline_ends_a_script() {
     story(|site| {
         let verifier = Verifier::start(site)?;
         let tenant = Tenant::beside(&verifier)?;
-        let mut node = install(&verifier, &tenant, Swtpm::fresh(site)?)?;
-        let uuid = register(&mut node)?;
+        let (mut node, uuid) = registered(&verifier, &tenant)?;
         let script = "#!/bin/sh\nsleep 600\n";
         hw_tests::payload::script(&tenant.work().join("payload"), script)?;
         deposit(&tenant, &uuid, &[])?;

@@ -8,7 +8,9 @@ use hw_tests::swtpm::Swtpm;
 use hw_tests::tap::Wiretap;
 use hw_tests::tenant::Tenant;
 
-use crate::edge::{deposit, documented, exit, has_nothing, install, reboot, register};
+use crate::edge::{
+    deposit, documented, exit, has_nothing, install, reboot, register, registered, rotate,
+};
 use crate::release::change_text;
 
 type Lie = Box<dyn FnMut(&str, Reply) -> Reply + Send>;
@@ -27,16 +29,7 @@ fn each_lie_of_a_verifier_is_refused_by_name() {
         let old = said_of_payload(&verifier, &uuid)?;
         deposit(&tenant, &other, &[])?;
         let neighbours = said_of_payload(&verifier, &other)?;
-        tenant.does(&[
-            "-c",
-            "rotate",
-            "-u",
-            &uuid,
-            "--cert",
-            "myca",
-            "--include",
-            "payload",
-        ])?;
+        rotate(&tenant, &uuid, &[])?;
 
         let lies: Vec<(&str, &str, Lie)> = vec![
             (
@@ -136,8 +129,7 @@ fn older_payload_is_refused_by_the_floor() {
         let verifier = Verifier::start(site)?;
         let tap = Wiretap::before(&verifier)?;
         let tenant = Tenant::beside(&verifier)?;
-        let mut node = install(&tap, &tenant, Swtpm::fresh(site)?)?;
-        let uuid = register(&mut node)?;
+        let (mut node, uuid) = registered(&tap, &tenant)?;
         documented(&tenant)?;
         let index = "0x01800042";
         let mut enrol = node.machine().command("keyhalf-agent");
@@ -150,16 +142,7 @@ fn older_payload_is_refused_by_the_floor() {
         let old = said_of_payload(&verifier, &uuid)?;
         let told = node.run(&["--floor-index", index])?;
         assert_eq!(told.code, exit::DONE, "{}", told.text);
-        tenant.does(&[
-            "-c",
-            "rotate",
-            "-u",
-            &uuid,
-            "--cert",
-            "myca",
-            "--include",
-            "payload",
-        ])?;
+        rotate(&tenant, &uuid, &[])?;
         reboot(&node)?;
         let told = node.run(&["--floor-index", index])?;
         assert_eq!(told.code, exit::DONE, "{}", told.text);

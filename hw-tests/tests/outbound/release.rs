@@ -13,7 +13,7 @@ use hw_tests::tap::Wiretap;
 use hw_tests::tenant::Tenant;
 
 use crate::edge::{
-    delivered, deposit, documented, exit, has_nothing, install, reboot, register, status,
+    delivered, deposit, deposited, documented, exit, has_nothing, reboot, registered, status,
 };
 
 #[test]
@@ -21,7 +21,7 @@ fn second_request_in_a_boot_is_refused() {
     story(|site| {
         let verifier = Verifier::start(site)?;
         let tenant = Tenant::beside(&verifier)?;
-        let (mut node, uuid) = delivered_once(&verifier, &tenant, site)?;
+        let (mut node, uuid) = delivered_once(&verifier, &tenant)?;
         node.machine().forget()?;
         let told = node.run(&["--deadline", "5s"])?;
         assert_eq!(told.code, exit::REFUSED, "{}", told.text);
@@ -37,7 +37,7 @@ fn every_bank_is_capped() {
     story(|site| {
         let verifier = Verifier::start(site)?;
         let tenant = Tenant::beside(&verifier)?;
-        let (node, _) = delivered_once(&verifier, &tenant, site)?;
+        let (node, _) = delivered_once(&verifier, &tenant)?;
         assert_eq!(untouched_banks(node.tpm())?, Vec::<String>::new());
         Ok(())
     });
@@ -48,8 +48,7 @@ fn killed_agent_is_capped_by_the_hook() {
     story(|site| {
         let verifier = Verifier::start(site)?;
         let tenant = Tenant::beside(&verifier)?;
-        let mut node = install(&verifier, &tenant, Swtpm::fresh(site)?)?;
-        let uuid = register(&mut node)?;
+        let (mut node, uuid) = registered(&verifier, &tenant)?;
         documented(&tenant)?;
         node.launch()?.wait_for("doesn't accept this node (yet)")?;
         node.kill_agent()?;
@@ -71,8 +70,7 @@ fn failed_script_and_bad_payload_are_capped_too() {
         let verifier = Verifier::start(site)?;
         let tap = Wiretap::before(&verifier)?;
         let tenant = Tenant::beside(&verifier)?;
-        let mut node = install(&tap, &tenant, Swtpm::fresh(site)?)?;
-        let uuid = register(&mut node)?;
+        let (mut node, uuid) = registered(&tap, &tenant)?;
         let folder = tenant.work().join("payload");
         hw_tests::payload::script(&folder, "#!/bin/sh\nexit 1\n")?;
         deposit(&tenant, &uuid, &[])?;
@@ -105,7 +103,7 @@ fn resumed_system_gets_nothing() {
     story(|site| {
         let verifier = Verifier::start(site)?;
         let tenant = Tenant::beside(&verifier)?;
-        let (mut node, _) = delivered_once(&verifier, &tenant, site)?;
+        let (mut node, _) = delivered_once(&verifier, &tenant)?;
         node.tpm().suspend_and_resume()?;
         node.machine().forget()?;
         let told = node.run(&["--deadline", "5s"])?;
@@ -120,10 +118,7 @@ fn cleared_tpm_is_reported() {
     story(|site| {
         let verifier = Verifier::start(site)?;
         let tenant = Tenant::beside(&verifier)?;
-        let mut node = install(&verifier, &tenant, Swtpm::fresh(site)?)?;
-        let uuid = register(&mut node)?;
-        documented(&tenant)?;
-        deposit(&tenant, &uuid, &[])?;
+        let (mut node, uuid) = deposited(&verifier, &tenant, &[])?;
         for _ in 0..4 {
             reboot(&node)?;
         }
@@ -150,7 +145,7 @@ fn other_system_same_tpm_gets_nothing() {
     story(|site| {
         let verifier = Verifier::start(site)?;
         let tenant = Tenant::beside(&verifier)?;
-        let (mut node, _) = delivered_once(&verifier, &tenant, site)?;
+        let (mut node, _) = delivered_once(&verifier, &tenant)?;
         fs::remove_dir_all(node.machine().root().join(".ssh"))?;
         reboot(&node)?;
         node.tpm().extend(0, 7)?;
@@ -169,10 +164,7 @@ fn recorded_release_opens_nothing_later() {
         let verifier = Verifier::start(site)?;
         let tap = Wiretap::before(&verifier)?;
         let tenant = Tenant::beside(&verifier)?;
-        let mut node = install(&tap, &tenant, Swtpm::fresh(site)?)?;
-        let uuid = register(&mut node)?;
-        documented(&tenant)?;
-        deposit(&tenant, &uuid, &[])?;
+        let (mut node, uuid) = deposited(&tap, &tenant, &[])?;
         let before = tap.relay().heard().len();
         assert_eq!(node.run(&[])?.code, exit::DONE);
         let recorded: Vec<Exchange> = tap.relay().heard().split_off(before);
@@ -232,10 +224,7 @@ fn recorded_boot_is_refused() {
         let mut verifier = Verifier::start(site)?;
         let tap = Wiretap::before(&verifier)?;
         let tenant = Tenant::beside(&verifier)?;
-        let mut node = install(&tap, &tenant, Swtpm::fresh(site)?)?;
-        let uuid = register(&mut node)?;
-        documented(&tenant)?;
-        deposit(&tenant, &uuid, &[])?;
+        let (mut node, _) = deposited(&tap, &tenant, &[])?;
         let before = tap.relay().heard().len();
         assert_eq!(node.run(&[])?.code, exit::DONE);
         let recorded: Vec<Exchange> = tap.relay().heard().split_off(before);
@@ -272,12 +261,8 @@ fn recorded_boot_is_refused() {
 fn delivered_once<'site>(
     verifier: &Verifier<'site>,
     tenant: &Tenant<'_>,
-    site: &hw_tests::site::Site,
 ) -> Result<(Node<'site>, String)> {
-    let mut node = install(verifier, tenant, Swtpm::fresh(site)?)?;
-    let uuid = register(&mut node)?;
-    documented(tenant)?;
-    deposit(tenant, &uuid, &[])?;
+    let (mut node, uuid) = deposited(verifier, tenant, &[])?;
     let told = node.run(&[])?;
     assert_eq!(told.code, exit::DONE, "{}", told.text);
     Ok((node, uuid))

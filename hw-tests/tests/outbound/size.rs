@@ -6,14 +6,18 @@ use hw_tests::byhand::random;
 use hw_tests::payload;
 use hw_tests::servers::Verifier;
 use hw_tests::site::story;
-use hw_tests::swtpm::Swtpm;
 use hw_tests::tap::Wiretap;
 use hw_tests::tenant::Tenant;
 
-use crate::edge::{deposit, exit, has_nothing, install, reboot, register};
+use crate::edge::{deposit, exit, has_nothing, reboot, registered, rotate};
 
 /// What the stories send: several segments, and a last one that isn't whole.
 const BYTES: usize = 5 * 1024 * 1024 + 123;
+
+const HUNDRED_MEGABYTES: usize = 100_000_000;
+
+/// One segment of 1 MiB, and 1 MB.
+const VAULT_AND_ALLOWANCE: u64 = 1024 * 1024 + 1_000_000;
 
 #[test]
 fn broken_link_goes_on_where_it_stopped() {
@@ -21,8 +25,7 @@ fn broken_link_goes_on_where_it_stopped() {
         let verifier = Verifier::start(site)?;
         let tap = Wiretap::before(&verifier)?;
         let tenant = Tenant::beside(&verifier)?;
-        let mut node = install(&tap, &tenant, Swtpm::fresh(site)?)?;
-        let uuid = register(&mut node)?;
+        let (mut node, uuid) = registered(&tap, &tenant)?;
         let noise = noise()?;
         payload::write(&tenant.work().join("payload"), "noise", &noise, 0o600)?;
         deposit(&tenant, &uuid, &["--script", "none"])?;
@@ -44,16 +47,7 @@ fn broken_link_goes_on_where_it_stopped() {
         // In the next one: what came in a boot that ran out of time is still there.
         let sent = tap.relay().heard().len();
         payload::write(&tenant.work().join("payload"), "noise", &noise, 0o600)?;
-        tenant.does(&[
-            "-c",
-            "rotate",
-            "-u",
-            &uuid,
-            "--cert",
-            "myca",
-            "--include",
-            "payload",
-        ])?;
+        rotate(&tenant, &uuid, &[])?;
         reboot(&node)?;
         cut_sealed_then_nothing(&tap, 2_500_000);
         let told = node.run(&[&options[..], &["--deadline", "3s"]].concat())?;
@@ -72,14 +66,53 @@ fn broken_link_goes_on_where_it_stopped() {
     });
 }
 
+/// A whole `provision` by its own account: the script reads what its parent has needed at most.
+#[test]
+fn hundred_megabytes_need_memory_for_one_segment() {
+    story(|site| {
+        let verifier = Verifier::start(site)?;
+        let tenant = Tenant::beside(&verifier)?;
+        let (mut node, uuid) = registered(&verifier, &tenant)?;
+        let folder = tenant.work().join("payload");
+        payload::script(
+            &folder,
+            "#!/bin/sh\ngrep VmHWM /proc/$PPID/status >/root/peak\n",
+        )?;
+        deposit(&tenant, &uuid, &[])?;
+        let spool = node.machine().work().join("spool");
+        let spool = spool.to_str().ok_or("a path that is no text")?.to_owned();
+        let options = ["--spool-dir", &spool, "--secure-size", "256m"];
+        let mut peak = || -> hw_tests::Result<u64> {
+            let told = node.run(&[&options[..], &["--deadline", "60s"]].concat())?;
+            assert_eq!(told.code, exit::DONE, "{}", told.text);
+            let said = fs::read_to_string(node.machine().root().join("peak"))?;
+            reboot(&node)?;
+            let kib = said.split_whitespace().nth(1).ok_or("no peak")?;
+            Ok(kib.parse::<u64>()? * 1024)
+        };
+        let small = peak()?;
+        let noise = noise()?;
+        for part in 0..HUNDRED_MEGABYTES.div_ceil(BYTES) {
+            payload::write(&folder, &format!("noise-{part}"), &noise, 0o600)?;
+        }
+        rotate(&tenant, &uuid, &[])?;
+        let large = peak()?;
+        let more = large.saturating_sub(small);
+        assert!(
+            more <= VAULT_AND_ALLOWANCE,
+            "{more} bytes more than {small}"
+        );
+        Ok(())
+    });
+}
+
 #[test]
 fn changed_spool_is_noticed() {
     story(|site| {
         let verifier = Verifier::start(site)?;
         let tap = Wiretap::before(&verifier)?;
         let tenant = Tenant::beside(&verifier)?;
-        let mut node = install(&tap, &tenant, Swtpm::fresh(site)?)?;
-        let uuid = register(&mut node)?;
+        let (mut node, uuid) = registered(&tap, &tenant)?;
         payload::write(&tenant.work().join("payload"), "noise", &noise()?, 0o600)?;
         deposit(&tenant, &uuid, &["--script", "none"])?;
         // The verifier's bytes are others than the tenant has signed.

@@ -4,24 +4,19 @@
 //! Nothing of a receipt is used before all of that holds. The verifier only keeps it, and can't make one.
 
 use agent_core::wire::manifest::CapPcr;
-use agent_core::wire::quote::{Attest, HashAlg, PcrDump, PcrMask, Signature};
+use agent_core::wire::quote::{Attest, PcrDump, PcrMask, Signature};
 use agent_core::wire::receipt::{Receipt, ReceiptError};
 use agent_core::wire::statement::{self, CHALLENGE_BYTES, STATEMENT_PCR};
 use agent_core::wire::text::Uuid;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use p256::ecdsa::signature::hazmat::PrehashVerifier as _;
-use rsa::Pkcs1v15Sign;
-use sha2::{Sha256, Sha384, Sha512};
-use verifier_host::evidence::public::{AkPublic, KeyNumbers};
+use verifier_host::evidence::public::AkPublic;
+use verifier_host::evidence::signature;
 
 use super::view::ReceiptView;
 
 /// The longest field of a receipt, in base64; the largest holds values of all PCRs.
 const MAX_FIELD_BYTES: usize = 16 << 10;
-
-/// Bytes of a number in an ECDSA signature over P-256.
-const SCALAR_BYTES: usize = 32;
 
 /// A receipt that holds, and what its quote says beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,8 +97,8 @@ pub fn check(
         decode("signature", &view.signature)?,
     );
     let malformed = |part| move || ReceiptFault::Malformed { part };
-    let signature = Signature::parse(&signature).map_err(|_| malformed("signature")())?;
-    if !is_signed(ak, &message, &signature) {
+    let signed = Signature::parse(&signature).map_err(|_| malformed("signature")())?;
+    if !signature::holds(ak, &message, &signed) {
         return Err(ReceiptFault::Signature);
     }
     let attest = Attest::parse(&message).map_err(|_| malformed("message")())?;
@@ -154,40 +149,6 @@ fn must_quote(pcrs: PcrMask, pcr: u8) -> Result<(), ReceiptFault> {
     } else {
         Err(ReceiptFault::Selection { pcr })
     }
-}
-
-/// Whether the attestation key signed these bytes, by its own scheme and hash.
-fn is_signed(ak: &AkPublic, message: &[u8], signature: &Signature<'_>) -> bool {
-    if (signature.scheme(), signature.hash()) != (ak.sign_alg(), ak.hash_alg()) {
-        return false;
-    }
-    let digest = ak.hash_alg().digest([message]);
-    match (ak.numbers(), signature) {
-        (KeyNumbers::Rsa(key), Signature::Rsassa { signature, .. }) => {
-            let padding = match ak.hash_alg() {
-                HashAlg::Sha256 => Pkcs1v15Sign::new::<Sha256>(),
-                HashAlg::Sha384 => Pkcs1v15Sign::new::<Sha384>(),
-                HashAlg::Sha512 => Pkcs1v15Sign::new::<Sha512>(),
-            };
-            key.verify(padding, &digest, signature).is_ok()
-        }
-        (KeyNumbers::P256(key), Signature::Ecdsa { r, s, .. }) => {
-            let key = p256::ecdsa::VerifyingKey::from(key);
-            ecdsa(r, s).is_some_and(|signature| key.verify_prehash(&digest, &signature).is_ok())
-        }
-        _ => false,
-    }
-}
-
-/// The signature of two numbers, of which the TPM may leave leading zeros out.
-fn ecdsa(r: &[u8], s: &[u8]) -> Option<p256::ecdsa::Signature> {
-    let scalar = |number: &[u8]| {
-        let mut scalar = [0; SCALAR_BYTES];
-        let zeros = SCALAR_BYTES.checked_sub(number.len())?;
-        scalar.get_mut(zeros..)?.copy_from_slice(number);
-        Some(scalar)
-    };
-    p256::ecdsa::Signature::from_scalars(scalar(r)?, scalar(s)?).ok()
 }
 
 #[cfg(test)]

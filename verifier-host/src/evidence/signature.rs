@@ -13,7 +13,8 @@ use super::area::COORDINATE_BYTES;
 use super::public::{AkPublic, Verifying};
 
 /// Whether `message` was signed by this key, with its own scheme and hash.
-pub(super) fn holds(ak: &AkPublic, message: &[u8], signature: &Signature<'_>) -> bool {
+#[must_use]
+pub fn holds(ak: &AkPublic, message: &[u8], signature: &Signature<'_>) -> bool {
     if (signature.scheme(), signature.hash()) != (ak.sign_alg(), ak.hash_alg()) {
         return false;
     }

@@ -1,6 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use agent_core::wire::manifest::PayloadId;
+use agent_core::wire::quote::HashAlg;
 use agent_core::wire::receipt::Reached;
 
 use super::*;
