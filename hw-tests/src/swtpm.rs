@@ -84,6 +84,17 @@ impl Swtpm {
         self.start("startup-state")
     }
 
+    /// Lets its machine restart after it was shut down to sleep: `TPM2_Shutdown` that keeps the state, then a start that drops it.
+    /// The TPM counts a restart, no reset.
+    ///
+    /// # Errors
+    /// As [`Swtpm::suspend_and_resume`].
+    pub fn restart(&self) -> Result {
+        self.shut_down(1)?;
+        self.cut_power()?;
+        self.power_on()
+    }
+
     fn start(&self, startup: &str) -> Result {
         let socket = self.dir.join("socket");
         let _from_before = fs::remove_file(&socket);

@@ -114,6 +114,20 @@ fn resumed_system_gets_nothing() {
 }
 
 #[test]
+fn restarted_system_is_another_boot() {
+    story(|site| {
+        let verifier = Verifier::start(site)?;
+        let tenant = Tenant::beside(&verifier)?;
+        let (mut node, _) = delivered_once(&verifier, &tenant)?;
+        node.tpm().restart()?;
+        node.machine().forget()?;
+        let told = node.run(&[])?;
+        assert_eq!(told.code, exit::DONE, "{}", told.text);
+        Ok(())
+    });
+}
+
+#[test]
 fn cleared_tpm_is_reported() {
     story(|site| {
         let verifier = Verifier::start(site)?;

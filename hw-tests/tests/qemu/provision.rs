@@ -119,7 +119,7 @@ fn root_of_a_capped_boot_is_refused_and_recorded() {
 
 /// A machine whose clock's battery is empty: the image is younger than its clock.
 #[test]
-fn clock_at_1970_gets_the_secret() {
+fn clock_at_1970_boots() {
     story(|site| {
         let (verifier, tpm) = (verifier(site)?, GuestTpm::fresh(site)?);
         let tenant = Tenant::beside(&verifier)?;
