@@ -15,20 +15,24 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::{Pairs, from_hex};
+use crate::evidence::ima::{FileKey, ListHash};
 
 mod dsse;
+mod excludes;
+mod judge;
 mod key;
 mod keyring;
+mod refusal;
 
 pub use dsse::EnvelopeError;
+pub use excludes::Excludes;
+pub use judge::{Judge, Learnt};
 pub use key::{KeyError, PolicyKey};
-pub use keyring::{KeyringError, VerificationKey};
+pub use keyring::KeyringError;
+pub use refusal::{Named, Part, Refusal};
 
 /// The largest policy, signed or not. One of a whole distribution has some 10 MB.
 pub const MAX_POLICY_BYTES: usize = 64 << 20;
-
-/// The longest regular expression, in bytes; no path is longer.
-const MAX_EXCLUDE_BYTES: usize = 4096;
 
 /// The version that is understood.
 const VERSION: u64 = 1;
@@ -38,9 +42,6 @@ const LAST_GENERATOR: u64 = 3;
 
 /// Sizes of digests: SHA-1, SHA-224, SHA-256, SHA-384, SHA-512.
 const DIGEST_BYTES: &[usize] = &[20, 28, 32, 48, 64];
-
-/// Hashes that an IMA log may be made with.
-const LOG_HASHES: &[&str] = &["sha1", "sha256", "sha384", "sha512"];
 
 /// What a runtime policy can be refused for.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -110,8 +111,24 @@ pub enum RuntimePolicyError {
         /// The limit.
         limit: usize,
     },
+    /// A regular expression that can't be matched in linear time, or that Keylime reads in another way.
+    #[error("excludes has {expression:?}, which can't be used: {reason}")]
+    Expression {
+        /// The expression, cut to a line.
+        expression: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Regular expressions that together are too large.
+    #[error("its excludes are too large together: they have more than {limit} {what}")]
+    Excludes {
+        /// What they have too many of.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
     /// A hash that no IMA log is made with.
-    #[error("its ima.log_hash_alg is {found:?}, which is none of {}", LOG_HASHES.join(", "))]
+    #[error("its ima.log_hash_alg is {found:?}, which is none of sha1, sha256, sha384, sha512")]
     LogHash {
         /// The policy's.
         found: String,
@@ -141,8 +158,8 @@ pub type Digests = BTreeMap<String, Vec<Digest>>;
 pub struct RuntimePolicy {
     /// Files by path; `boot_aggregate` is one of them.
     pub digests: Digests,
-    /// Regular expressions; a path that one of them matches from its start isn't looked at.
-    pub excludes: Vec<String>,
+    /// Paths that aren't looked at.
+    pub excludes: Excludes,
     /// Keyrings by name.
     pub keyrings: Digests,
     /// Keyrings whose keys aren't looked at.
@@ -150,7 +167,11 @@ pub struct RuntimePolicy {
     /// Other measured buffers by name.
     pub buffers: Digests,
     /// Keys that files may be signed by instead of being listed.
-    pub verification_keys: Vec<VerificationKey>,
+    pub verification_keys: Vec<FileKey>,
+    /// The hash that a list's lines must be given with: IMA's own is SHA-1.
+    ///
+    /// Source: `ima.log_hash_alg`; Keylime takes no line whose template hash is another.
+    pub log_hash: ListHash,
 }
 
 impl RuntimePolicy {
@@ -184,22 +205,15 @@ impl RuntimePolicy {
     fn parse(bytes: &[u8]) -> Result<Self, RuntimePolicyError> {
         let text: Text = serde_json::from_slice(bytes).map_err(json)?;
         text.meta.check()?;
-        text.ima.check()?;
-        for exclude in &text.excludes {
-            if exclude.len() > MAX_EXCLUDE_BYTES {
-                return Err(RuntimePolicyError::Exclude {
-                    have: exclude.len(),
-                    limit: MAX_EXCLUDE_BYTES,
-                });
-            }
-        }
+        let log_hash = text.ima.log_hash()?;
         Ok(Self {
             digests: digests("digests", text.digests)?,
-            excludes: text.excludes,
+            excludes: Excludes::compile(text.excludes)?,
             keyrings: digests("keyrings", text.keyrings)?,
             ignored_keyrings: text.ima.ignored_keyrings,
             buffers: digests("ima-buf", text.buffers)?,
             verification_keys: keyring::parse(&text.verification_keys)?,
+            log_hash,
         })
     }
 }
@@ -252,17 +266,13 @@ struct Ima {
 }
 
 impl Ima {
-    fn check(&self) -> Result<(), RuntimePolicyError> {
-        if !LOG_HASHES.contains(&self.log_hash_alg.as_str()) {
-            return Err(RuntimePolicyError::LogHash {
-                found: line(&self.log_hash_alg),
-            });
+    fn log_hash(&self) -> Result<ListHash, RuntimePolicyError> {
+        if !self.dm_policy.is_null() {
+            return Err(RuntimePolicyError::DeviceMapper);
         }
-        if self.dm_policy.is_null() {
-            Ok(())
-        } else {
-            Err(RuntimePolicyError::DeviceMapper)
-        }
+        ListHash::from_name(&self.log_hash_alg).ok_or_else(|| RuntimePolicyError::LogHash {
+            found: line(&self.log_hash_alg),
+        })
     }
 }
 

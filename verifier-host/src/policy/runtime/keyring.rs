@@ -5,14 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use thiserror::Error;
 
-/// A key that files may be signed by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VerificationKey {
-    /// The identifier that signatures name it by; `None` if it is to be computed from the key.
-    pub id: Option<u32>,
-    /// Its `SubjectPublicKeyInfo` in DER; not parsed.
-    pub der: Vec<u8>,
-}
+use crate::evidence::ima::{FileKey, FileKeyError};
 
 /// Why the keys can't be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -38,12 +31,20 @@ pub enum KeyringError {
         /// Which key.
         index: usize,
     },
+    /// Not a key.
+    #[error("pubkeys[{index}] is no key: {reason}")]
+    Key {
+        /// Which key.
+        index: usize,
+        /// Why not.
+        reason: FileKeyError,
+    },
 }
 
-/// Reads the text; an empty one has no keys.
+/// Reads the text; an empty one has no keys. An identifier that is missing or 0 is computed from its key.
 ///
-/// Source: `ImaKeyring.to_string` in Keylime's `ima/file_signatures.py`.
-pub(super) fn parse(text: &str) -> Result<Vec<VerificationKey>, KeyringError> {
+/// Source: `ImaKeyring` in Keylime's `ima/file_signatures.py`.
+pub(super) fn parse(text: &str) -> Result<Vec<FileKey>, KeyringError> {
     #[derive(Deserialize)]
     struct Keyring {
         keyids: Vec<u32>,
@@ -59,13 +60,14 @@ pub(super) fn parse(text: &str) -> Result<Vec<VerificationKey>, KeyringError> {
     if ids > keys {
         return Err(KeyringError::Lengths { ids, keys });
     }
-    let ids = keyring.keyids.into_iter().map(Some);
-    let ids = ids.chain(std::iter::repeat(None));
+    let ids = keyring.keyids.into_iter().chain(std::iter::repeat(0));
     let keys = keyring.pubkeys.iter().zip(ids).enumerate();
     keys.map(|(index, (text, id))| {
         let der = BASE64_STANDARD.decode(text);
-        der.map(|der| VerificationKey { id, der })
-            .map_err(|_| KeyringError::Base64 { index })
+        let der = der.map_err(|_| KeyringError::Base64 { index })?;
+        let key = FileKey::from_der(&der);
+        let key = key.map_err(|reason| KeyringError::Key { index, reason })?;
+        Ok(if id == 0 { key } else { key.with_id(id) })
     })
     .collect()
 }

@@ -139,6 +139,10 @@ fn every_part_must_be_of_its_kind() {
         KeyringError::Lengths { ids: 1, keys: 0 },
         KeyringError::Base64 { index: 0 },
     );
+    let no_key = KeyringError::Key {
+        index: 0,
+        reason: crate::evidence::ima::FileKeyError::Der,
+    };
     let long = "x".repeat(4097);
     let rows = [
         (
@@ -210,6 +214,12 @@ fn every_part_must_be_of_its_kind() {
             json!("{\"keyids\": [], \"pubkeys\": [\"?\"]}"),
             base64.into(),
         ),
+        (
+            "no key",
+            "/verification-keys",
+            json!("{\"keyids\": [], \"pubkeys\": [\"AQID\"]}"),
+            no_key.into(),
+        ),
     ];
     for (name, pointer, value, wanted) in rows {
         let policy = with(BARE, pointer, value);
@@ -257,15 +267,102 @@ fn what_lacks_or_doubles_a_part_is_no_policy() {
 
 #[test]
 fn keys_of_file_signatures_are_read() {
-    let keyring =
-        json!("{\"meta\": {\"version\": 1}, \"keyids\": [7], \"pubkeys\": [\"AQID\", \"BA==\"]}");
-    let policy = RuntimePolicy::read(&with(BARE, "/verification-keys", keyring), None).unwrap();
-    let key = |id, der: &[u8]| VerificationKey {
-        id,
-        der: der.to_vec(),
+    let der = |pem: &[u8]| {
+        let (_, der): (rustls::pki_types::pem::SectionKind, Vec<u8>) =
+            rustls::pki_types::pem::PemObject::from_pem_slice(pem).unwrap();
+        der
     };
-    assert_eq!(
-        policy.verification_keys,
-        [key(Some(7), &[1, 2, 3]), key(None, &[4])]
-    );
+    let (p256, p384) = (der(P256), der(P384));
+    let text = |der: &[u8]| base64::Engine::encode(&base64::prelude::BASE64_STANDARD, der);
+    let keys = json!({ "keyids": [7, 0], "pubkeys": [text(&p256), text(&p384), text(&p256)] });
+    let keyring = json!(keys.to_string());
+    let policy = RuntimePolicy::read(&with(BARE, "/verification-keys", keyring), None).unwrap();
+    let key = |der: &[u8]| FileKey::from_der(der).unwrap();
+    let wanted = [key(&p256).with_id(7), key(&p384), key(&p256)];
+    assert_eq!(policy.verification_keys, wanted);
+}
+
+#[test]
+fn excludes_mean_the_same_as_in_python() {
+    let taken = [
+        "",
+        "/tmp/.*",
+        "^/tmp",
+        "/a|/b",
+        "(/a|/b)+",
+        "/a{2}",
+        "/a{2,}?",
+        "/a*?",
+        "[]a]",
+        "[^]a]",
+        "[a\\[]",
+        "[a-z&]",
+        "\\d+",
+        "(?i)/a",
+        "(?P<n>/a)",
+        "(?:/a)",
+        "(?s:.)",
+        "/[^/]+$",
+        "\\.",
+        "/a\\*+",
+        "[+*?]",
+    ];
+    let refused = [
+        ("(?=/a)", "look-around"),
+        ("(?<!/a)", "look-around"),
+        ("(/a)\\1", "backreferences"),
+        ("/a(", "unclosed group"),
+        ("/a)|(/b", "unopened group"),
+        ("*", "repetition operator missing expression"),
+        ("/a*+", "quantifier after a quantifier"),
+        ("/a++", "quantifier after a quantifier"),
+        ("/a{2}{3}", "quantifier after a quantifier"),
+        ("/a*?+", "quantifier after a quantifier"),
+        ("[[a]]", "inside [...]"),
+        ("[[:alpha:]]", "inside [...]"),
+        ("[a&&b]", "inside [...]"),
+        ("[a--b]", "inside [...]"),
+        ("[^]~~]", "inside [...]"),
+        ("\\<a", "ends of a word"),
+        ("(?x)/a # b", "of flags"),
+        ("(?U)/a*", "of flags"),
+        ("(?i-x:/a)", "of flags"),
+        ("/a{99999}{99999}", "quantifier after a quantifier"),
+    ];
+    let read = |expression: &str| {
+        let policy = with(BARE, "/excludes", json!(["/tmp/", expression]));
+        RuntimePolicy::read(&policy, None)
+    };
+    for expression in taken {
+        let excludes = read(expression).map(|policy| policy.excludes);
+        let texts = excludes.as_ref().map(Excludes::texts);
+        let wanted: &[String] = &["/tmp/".to_owned(), expression.to_owned()];
+        assert_eq!(texts, Ok(wanted), "{expression}");
+    }
+    for (wanted, part) in refused {
+        let error = read(wanted).unwrap_err();
+        let RuntimePolicyError::Expression { expression, reason } = error else {
+            panic!("{wanted}: {error}");
+        };
+        assert_eq!(expression, wanted);
+        assert!(reason.contains(part), "{wanted}: {reason}");
+    }
+}
+
+#[test]
+fn excludes_are_bounded_together() {
+    let rows = [
+        ("bytes", 256 << 10, vec!["x".repeat(4096); 65]),
+        ("classes such as \\w", 1024, vec!["\\w".repeat(205); 5]),
+        (
+            "bytes, compiled",
+            8 << 20,
+            vec!["(?:/a{999}){999}".to_owned()],
+        ),
+    ];
+    for (what, limit, excludes) in rows {
+        let result = RuntimePolicy::read(&with(BARE, "/excludes", json!(excludes)), None);
+        let wanted = RuntimePolicyError::Excludes { what, limit };
+        assert_eq!(result, Err(wanted));
+    }
 }

@@ -1,0 +1,215 @@
+//! Lists as text: `PCR TEMPLATE-HASH TEMPLATE FIELD...` in each line, one space between.
+//!
+//! Source: `ima_ascii_measurements_show` in Linux's `ima_fs.c`.
+
+use super::entry::{MAX_DATA_BYTES, MAX_PATH_BYTES, quote};
+use super::list::{LineError, MAX_LINE_BYTES, MAX_TEMPLATE_HASH_BYTES};
+use super::template::{self, Field, LEGACY, LEGACY_NAME_BYTES, MAX_NAME_BYTES};
+
+/// The parts of a line, of which the caller has given the room for the long ones.
+pub(super) struct Parts<'a> {
+    pub(super) pcr: u32,
+    pub(super) hash_bytes: usize,
+    pub(super) template: &'a [u8],
+}
+
+/// A line without its end, and what follows it.
+pub(super) fn split_line(list: &[u8]) -> Result<(&[u8], &[u8]), LineError> {
+    let near = list.get(..=MAX_LINE_BYTES).unwrap_or(list);
+    let line = match near.iter().position(|byte| *byte == b'\n') {
+        Some(end) => near.get(..end),
+        None if near.len() > MAX_LINE_BYTES => {
+            return Err(LineError::TooLong {
+                what: "text",
+                have: near.len(),
+                limit: MAX_LINE_BYTES,
+            });
+        }
+        None => Some(list),
+    };
+    let line = line.unwrap_or_default();
+    Ok((line, list.get(line.len() + 1..).unwrap_or_default()))
+}
+
+/// Reads a line, and packs its template data into `data` as the kernel does.
+pub(super) fn parse<'a>(
+    line: &'a [u8],
+    template_hash: &mut [u8; MAX_TEMPLATE_HASH_BYTES],
+    data: &mut Vec<u8>,
+) -> Result<Parts<'a>, LineError> {
+    let (pcr, rest) = word(line, "PCR")?;
+    let (hash, rest) = word(rest, "template hash")?;
+    let (template, rest) = match word(rest, "template") {
+        Err(_) if rest.len() <= MAX_NAME_BYTES => return Err(LineError::Ends { what: "fields" }),
+        other => other?,
+    };
+    let hash_bytes = unhex(hash, template_hash).ok_or_else(|| part("template hash", hash))?;
+    let pcr = number(pcr).ok_or_else(|| part("PCR", pcr))?;
+    data.clear();
+    let name = template::name(template)?;
+    if name == LEGACY {
+        pack_legacy(rest, data)?;
+    } else {
+        pack_all(name, rest, data)?;
+    }
+    Ok(Parts {
+        pcr,
+        hash_bytes,
+        template,
+    })
+}
+
+fn word<'a>(text: &'a [u8], what: &'static str) -> Result<(&'a [u8], &'a [u8]), LineError> {
+    let end = text.iter().position(|byte| *byte == b' ');
+    let end = end.ok_or(LineError::Ends { what })?;
+    let (word, rest) = text.split_at_checked(end).unwrap_or_default();
+    Ok((word, rest.get(1..).unwrap_or_default()))
+}
+
+fn part(what: &'static str, found: &[u8]) -> LineError {
+    let found = quote(found);
+    LineError::Part { what, found }
+}
+
+/// The last field is the rest of the line.
+fn pack_all(template: &str, text: &[u8], data: &mut Vec<u8>) -> Result<(), LineError> {
+    let mut rest = Some(text);
+    let mut fields = template::fields(template).peekable();
+    while let Some(field) = fields.next() {
+        let all = rest.ok_or(LineError::Ends { what: "fields" })?;
+        let (value, behind) = if fields.peek().is_some() {
+            let (value, behind) = word(all, "fields")?;
+            (value, Some(behind))
+        } else {
+            (all, None)
+        };
+        pack(field?, value, data)?;
+        rest = behind;
+    }
+    Ok(())
+}
+
+/// A field with its length in front.
+fn pack(field: Field, text: &[u8], data: &mut Vec<u8>) -> Result<(), LineError> {
+    let start = data.len();
+    data.extend_from_slice(&[0; 4]);
+    match field {
+        Field::Digest => push_hex("digest", text, data)?,
+        Field::DigestNg | Field::DigestNgV2 => push_digest(text, data)?,
+        Field::ModsigDigest if text.is_empty() => {}
+        Field::ModsigDigest => push_digest(text, data)?,
+        Field::Names if text.is_empty() => {}
+        Field::Name | Field::Names => push_name(text, data)?,
+        Field::Sig | Field::Buf | Field::Bytes => push_hex("field", text, data)?,
+        Field::Number(_) if text.is_empty() => {}
+        Field::Number(bytes) => {
+            let value = number(text).ok_or_else(|| part("number", text))?;
+            data.extend(value.to_le_bytes().into_iter().take(bytes));
+        }
+    }
+    let have = data.len() - start - 4;
+    let length = u32::try_from(have).unwrap_or(u32::MAX).to_le_bytes();
+    if let Some(place) = data.get_mut(start..start + 4) {
+        place.copy_from_slice(&length);
+    }
+    Ok(())
+}
+
+/// Digest and name, without lengths, the name filled up with zeros.
+fn pack_legacy(text: &[u8], data: &mut Vec<u8>) -> Result<(), LineError> {
+    let (digest, name) = word(text, "fields")?;
+    push_hex("digest", digest, data)?;
+    push_legacy_name(name, data)
+}
+
+pub(super) fn push_legacy_name(name: &[u8], data: &mut Vec<u8>) -> Result<(), LineError> {
+    let zeros = LEGACY_NAME_BYTES
+        .checked_sub(name.len())
+        .filter(|zeros| *zeros > 0)
+        .ok_or(LineError::TooLong {
+            what: "name",
+            have: name.len(),
+            limit: LEGACY_NAME_BYTES - 1,
+        })?;
+    data.extend_from_slice(name);
+    data.resize(data.len() + zeros, 0);
+    Ok(())
+}
+
+/// `ALG:HEX` or `KIND:ALG:HEX`: the names with their last colon, NUL, digest.
+fn push_digest(text: &[u8], data: &mut Vec<u8>) -> Result<(), LineError> {
+    let colon = text.iter().rposition(|byte| *byte == b':');
+    let (names, hex) = colon
+        .and_then(|colon| text.split_at_checked(colon + 1))
+        .ok_or_else(|| part("digest", text))?;
+    data.extend_from_slice(names);
+    data.push(0);
+    push_hex("digest", hex, data)
+}
+
+fn push_name(name: &[u8], data: &mut Vec<u8>) -> Result<(), LineError> {
+    if name.len() > MAX_PATH_BYTES {
+        return Err(LineError::TooLong {
+            what: "path",
+            have: name.len(),
+            limit: MAX_PATH_BYTES,
+        });
+    }
+    data.extend_from_slice(name);
+    data.push(0);
+    Ok(())
+}
+
+fn push_hex(what: &'static str, hex: &[u8], data: &mut Vec<u8>) -> Result<(), LineError> {
+    let start = data.len();
+    let have = start + hex.len() / 2;
+    if have > MAX_DATA_BYTES {
+        return Err(LineError::TooLong {
+            what: "template data",
+            have,
+            limit: MAX_DATA_BYTES,
+        });
+    }
+    data.resize(have, 0);
+    let place = data.get_mut(start..).unwrap_or_default();
+    unhex(hex, place).map(|_| ()).ok_or_else(|| part(what, hex))
+}
+
+/// Reads lowercase hexadecimal into the start of `out`; the kernel writes no other.
+fn unhex(hex: &[u8], out: &mut [u8]) -> Option<usize> {
+    let (pairs, []) = hex.as_chunks::<2>() else {
+        return None;
+    };
+    let out = out.get_mut(..pairs.len())?;
+    let mut broken = 0;
+    for (byte, [high, low]) in out.iter_mut().zip(pairs) {
+        let (high, low) = (nibble(*high), nibble(*low));
+        broken |= high | low;
+        *byte = high << 4 | low & 0x0F;
+    }
+    (broken & NO_NIBBLE == 0).then_some(pairs.len())
+}
+
+const fn nibble(letter: u8) -> u8 {
+    NIBBLES[letter as usize]
+}
+
+/// Set in what stands for a letter that is no digit.
+const NO_NIBBLE: u8 = 0x80;
+
+const NIBBLES: [u8; 256] = {
+    let mut table = [NO_NIBBLE; 256];
+    let mut value = 0;
+    while value < 16 {
+        table[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
+    }
+    table
+};
+
+/// A number in decimal, as the kernel prints it.
+fn number(text: &[u8]) -> Option<u32> {
+    let plain = text.iter().all(u8::is_ascii_digit);
+    let text = std::str::from_utf8(text).ok().filter(|_| plain)?;
+    text.parse().ok()
+}
