@@ -73,9 +73,15 @@ fn by_tpm2_tools(log: &str) -> Values {
 fn tpm2_tools_agree_on_each_logs_pcrs() {
     for log in LOGS {
         let bytes = fs::read(vectors().join(format!("{log}.bin"))).unwrap();
-        let ours = replayed(&bytes);
+        let mut ours = replayed(&bytes);
+        let mut theirs = by_tpm2_tools(log);
         assert!(!ours.is_empty(), "{log}");
-        assert_eq!(ours, by_tpm2_tools(log), "{log}");
+        if log == "tss-hcrtm" {
+            // Before 5.6 they start PCR 0 from zero there, other than the TPM did.
+            ours.retain(|(_, pcr), _| *pcr != 0);
+            theirs.retain(|(_, pcr), _| *pcr != 0);
+        }
+        assert_eq!(ours, theirs, "{log}");
     }
 }
 

@@ -139,23 +139,23 @@ pub enum EventLogError {
         /// The quoted bank.
         bank: HashAlg,
         /// What was quoted.
-        quoted: Digest,
+        quoted: Box<Digest>,
         /// What the log makes.
-        replayed: Digest,
+        replayed: Box<Digest>,
         /// How many events the log has for it.
         events: u32,
     },
 }
 
 impl EventLogError {
-    /// What Keylime calls it, after `measured_boot.`.
+    /// What Keylime calls it in revocation messages.
     #[must_use]
     pub fn event(&self) -> String {
         match self {
-            Self::Unexplained { pcr, .. } => format!("invalid_pcr_{pcr}"),
-            Self::NotQuoted { .. } => "missing_pcrs".to_owned(),
-            Self::NoBank { .. } => "parser.invalid_pcrs_hashes".to_owned(),
-            _ => "parser.tpm2_eventlog.error".to_owned(),
+            Self::Unexplained { pcr, .. } => format!("measured_boot.invalid_pcr_{pcr}"),
+            Self::NotQuoted { .. } => "measured_boot.missing_pcrs".to_owned(),
+            Self::NoBank { .. } => "measured_boot.parser.invalid_pcrs_hashes".to_owned(),
+            _ => "measured_boot.parser.tpm2_eventlog.error".to_owned(),
         }
     }
 }
@@ -252,8 +252,8 @@ impl<'a> EventLog<'a> {
                 return Err(EventLogError::Unexplained {
                     pcr,
                     bank,
-                    quoted: quoted.iter().copied().take(made.capacity()).collect(),
-                    replayed: made,
+                    quoted: Box::new(quoted.iter().copied().take(made.capacity()).collect()),
+                    replayed: Box::new(made),
                     events: replayed.events(pcr),
                 });
             }

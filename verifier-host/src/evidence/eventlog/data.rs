@@ -266,7 +266,7 @@ fn next_list<'a>(reader: &mut Reader<'a>) -> Option<(Guid, std::slice::ChunksExa
     let _header = reader.take(usize::try_from(header).ok()?).ok()?;
     let entries = reader.take(usize::try_from(content).ok()?).ok()?;
     let size = usize::try_from(entry).ok()?;
-    let whole = size >= OWNER_BYTES && entries.len() % size == 0;
+    let whole = size >= OWNER_BYTES && entries.len().is_multiple_of(size);
     whole.then(|| (kind, entries.chunks_exact(size)))
 }
 

@@ -95,7 +95,7 @@ fn bytes(data: &[u8]) -> String {
         .ok()
         .as_deref()
         .and_then(readable)
-        .filter(|_| data.len() % 2 == 0)
+        .filter(|_| data.len().is_multiple_of(2))
     {
         return text;
     }

@@ -271,8 +271,8 @@ fn a_log_must_explain_each_pcr_of_the_policy() {
     let unexplained = |pcr, quoted: &[u8], events| EventLogError::Unexplained {
         pcr,
         bank,
-        quoted: Digest::from_slice(quoted).unwrap(),
-        replayed: replayed.value(pcr),
+        quoted: Box::new(Digest::from_slice(quoted).unwrap()),
+        replayed: Box::new(replayed.value(pcr)),
         events,
     };
     type Quoted<'a> = &'a [(u8, &'a [u8])];
