@@ -3,6 +3,9 @@
 //! JSON text `{"22": ["hex", ...], "15": "hex", "mask": "0x408000"}`: each named PCR must hold one of its values. What the
 //! policy names is always quoted, whatever the mask says, so a named PCR can't go unjudged.
 //!
+//! Ours besides: `"sets": [{"4": "hex", "9": "hex"}, ...]`, values that belong together. All of one set must hold, so the old
+//! kernel with the new command line doesn't pass where each of them was allowed with its own.
+//!
 //! Source: Keylime's `tpm_policy`; PCR 10 belongs to IMA and PCR 16 to the transport key.
 
 use std::fmt;
@@ -10,6 +13,7 @@ use std::fmt;
 use agent_core::wire::quote::{Digest, HashAlg, PCR_COUNT, PcrMask};
 use agent_core::wire::text::Hex;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::{Pairs, from_hex};
@@ -60,6 +64,16 @@ pub enum PolicyError {
         /// The value, cut to a line.
         value: String,
     },
+    /// Sets that aren't what sets are.
+    #[error(
+        "tpm_policy has {have} sets, and from 1 to {limit} objects of PCRs and digests are taken, each with one PCR at least"
+    )]
+    Sets {
+        /// How many; 0 for what isn't a list, or holds an empty set.
+        have: usize,
+        /// How many are taken.
+        limit: usize,
+    },
     /// A mask that is no set of PCRs.
     #[error("tpm_policy has the mask {value}, which is no set of PCRs 0 to 23 in hexadecimal text")]
     Mask {
@@ -71,9 +85,15 @@ pub enum PolicyError {
 /// A policy that can be judged: each PCR that it names, with one value at least.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TpmPolicy {
-    wanted: Vec<(u8, Vec<Digest>)>,
+    wanted: Wanted,
+    /// One of these must hold; none is no demand.
+    sets: Vec<Wanted>,
     mask: PcrMask,
 }
+
+/// PCRs in ascending order, each with the values that it may hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Wanted(Vec<(u8, Vec<Digest>)>);
 
 /// A PCR that didn't hold what the policy wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +104,8 @@ pub struct PcrMismatch {
     pub got: Option<Digest>,
     /// What it could have held.
     pub expected: Vec<Digest>,
+    /// Which set this is of, from 1, and how many there are; none for a PCR that the policy names by itself.
+    pub set: Option<(usize, usize)>,
 }
 
 impl TpmPolicy {
@@ -92,31 +114,26 @@ impl TpmPolicy {
     /// # Errors
     /// A text that isn't such an object, or a PCR in it that can't be judged.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
-        let pairs: Pairs<Value> =
-            serde_json::from_str(text).map_err(|error| PolicyError::Json {
-                reason: error.to_string(),
-            })?;
+        let json = |error: serde_json::Error| PolicyError::Json {
+            reason: error.to_string(),
+        };
+        // As it stands: reading a set as a value would hide a PCR that it names twice.
+        let pairs: Pairs<Box<RawValue>> = serde_json::from_str(text).map_err(json)?;
         let mut policy = Self::default();
         let mut masked = false;
-        for (name, value) in pairs.0 {
-            if name == "mask" {
-                if std::mem::replace(&mut masked, true) {
-                    return Err(PolicyError::Twice { name });
-                }
-                policy.mask = mask(&value)?;
-                continue;
+        for (name, raw) in pairs.0 {
+            let value = || serde_json::from_str::<Value>(raw.get()).map_err(json);
+            match name.as_str() {
+                MASK if masked => return Err(PolicyError::Twice { name }),
+                MASK => (policy.mask, masked) = (mask(&value()?)?, true),
+                SETS if !policy.sets.is_empty() => return Err(PolicyError::Twice { name }),
+                SETS => policy.sets = sets(raw.get())?,
+                _ => policy.wanted.add(name, &value()?)?,
             }
-            let pcr = pcr_number(name.clone())?;
-            if policy.wanted.iter().any(|(known, _)| *known == pcr) {
-                return Err(PolicyError::Twice { name });
-            }
-            policy.wanted.push((pcr, digests(pcr, &value)?));
         }
-        policy.wanted.sort_unstable_by_key(|(pcr, _)| *pcr);
-        policy.mask = policy
-            .wanted
-            .iter()
-            .fold(policy.mask, |mask, (pcr, _)| mask.with(*pcr));
+        let all = policy.sets.iter().chain([&policy.wanted]);
+        let named = all.flat_map(|wanted| &wanted.0);
+        policy.mask = named.fold(policy.mask, |mask, (pcr, _)| mask.with(*pcr));
         Ok(policy)
     }
 
@@ -129,22 +146,23 @@ impl TpmPolicy {
     /// Whether no PCR is named, so that every boot passes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.wanted.is_empty()
+        self.wanted.0.is_empty() && self.sets.is_empty()
     }
 
-    /// Whether this bank can satisfy the policy: each PCR that it names has a value as long as the bank's digest.
+    /// Whether this bank can satisfy the policy: each PCR that it names has a value as long as the bank's digest, and so has
+    /// each of one set.
     #[must_use]
     pub fn fits(&self, bank: HashAlg) -> bool {
-        let size = bank.digest_bytes();
-        let has = |values: &[Digest]| values.iter().any(|value| value.len() == size);
-        self.wanted.iter().all(|(_, values)| has(values))
+        let any = self.sets.is_empty() || self.sets.iter().any(|set| set.fits(bank));
+        any && self.wanted.fits(bank)
     }
 
-    /// Whether it decides about a PCR that the boot itself extends: 0 to 9, 11 to 14.
+    /// Whether it decides about a PCR that the boot itself extends: 0 to 9, 11 to 14. A set that doesn't would let every boot
+    /// pass, so each has to.
     #[must_use]
     pub fn names_boot_pcr(&self) -> bool {
-        let boot = |pcr: u8| matches!(pcr, 0..=9 | 11..=14);
-        self.wanted.iter().any(|(pcr, _)| boot(*pcr))
+        let sets = !self.sets.is_empty() && self.sets.iter().all(Wanted::names_boot_pcr);
+        sets || self.wanted.names_boot_pcr()
     }
 
     /// Refuses a policy that names one of these PCRs, because something else decides about them.
@@ -152,8 +170,9 @@ impl TpmPolicy {
     /// # Errors
     /// [`PolicyError::Reserved`] with the lowest of them.
     pub fn refuse(&self, reserved: PcrMask, owner: &'static str) -> Result<(), PolicyError> {
-        let mut named = self.wanted.iter().map(|(pcr, _)| *pcr);
-        match named.find(|pcr| reserved.contains(*pcr)) {
+        let all = self.sets.iter().chain([&self.wanted]);
+        let named = all.flat_map(|wanted| &wanted.0).map(|(pcr, _)| *pcr);
+        match named.filter(|pcr| reserved.contains(*pcr)).min() {
             Some(pcr) => Err(PolicyError::Reserved { pcr, owner }),
             None => Ok(()),
         }
@@ -162,22 +181,68 @@ impl TpmPolicy {
     /// Compares verified PCR values with the policy.
     ///
     /// # Errors
-    /// The first PCR, in ascending order, that isn't there or holds none of its values.
+    /// The first PCR, in ascending order, that isn't there or holds none of its values; of sets, what is wrong with the one
+    /// that comes closest.
     pub fn judge(&self, values: &[(u8, Digest)]) -> Result<(), PcrMismatch> {
-        for (pcr, expected) in &self.wanted {
-            let got = values
-                .iter()
-                .find(|(number, _)| number == pcr)
-                .map(|(_, value)| value);
-            if !got.is_some_and(|value| expected.contains(value)) {
-                return Err(PcrMismatch {
-                    pcr: *pcr,
-                    got: got.cloned(),
-                    expected: expected.clone(),
-                });
+        self.wanted.judge(values)?;
+        let mut closest: Option<(usize, PcrMismatch)> = None;
+        for (number, set) in (1..).zip(&self.sets) {
+            let Err(mismatch) = set.judge(values) else {
+                return Ok(());
+            };
+            let wrong = set.wrong(values);
+            if closest.as_ref().is_none_or(|(least, _)| wrong < *least) {
+                let set = Some((number, self.sets.len()));
+                closest = Some((wrong, PcrMismatch { set, ..mismatch }));
             }
         }
+        closest.map_or(Ok(()), |(_, mismatch)| Err(mismatch))
+    }
+}
+
+impl Wanted {
+    fn add(&mut self, name: String, value: &Value) -> Result<(), PolicyError> {
+        let pcr = pcr_number(name.clone())?;
+        match self.0.binary_search_by_key(&pcr, |(pcr, _)| *pcr) {
+            Ok(_) => return Err(PolicyError::Twice { name }),
+            Err(place) => self.0.insert(place, (pcr, digests(pcr, value)?)),
+        }
         Ok(())
+    }
+
+    fn fits(&self, bank: HashAlg) -> bool {
+        let size = bank.digest_bytes();
+        let has = |values: &[Digest]| values.iter().any(|value| value.len() == size);
+        self.0.iter().all(|(_, values)| has(values))
+    }
+
+    fn names_boot_pcr(&self) -> bool {
+        let boot = |pcr: u8| matches!(pcr, 0..=9 | 11..=14);
+        self.0.iter().any(|(pcr, _)| boot(*pcr))
+    }
+
+    fn mismatches(&self, values: &[(u8, Digest)]) -> impl Iterator<Item = PcrMismatch> {
+        self.0.iter().filter_map(|(pcr, expected)| {
+            let mut values = values.iter();
+            let got = values
+                .find(|(number, _)| number == pcr)
+                .map(|(_, value)| value);
+            let holds = got.is_some_and(|value| expected.contains(value));
+            (!holds).then(|| PcrMismatch {
+                pcr: *pcr,
+                got: got.cloned(),
+                expected: expected.clone(),
+                set: None,
+            })
+        })
+    }
+
+    fn judge(&self, values: &[(u8, Digest)]) -> Result<(), PcrMismatch> {
+        self.mismatches(values).next().map_or(Ok(()), Err)
+    }
+
+    fn wrong(&self, values: &[(u8, Digest)]) -> usize {
+        self.mismatches(values).count()
     }
 }
 
@@ -188,13 +253,17 @@ impl fmt::Display for PcrMismatch {
             None => write!(f, "PCR {} was not in the quote, wanted ", self.pcr)?,
         }
         match self.expected.as_slice() {
-            [one] => write!(f, "{}", Hex(one)),
+            [one] => write!(f, "{}", Hex(one))?,
             several => {
                 f.write_str("one of")?;
                 several
                     .iter()
-                    .try_for_each(|value| write!(f, " {}", Hex(value)))
+                    .try_for_each(|value| write!(f, " {}", Hex(value)))?;
             }
+        }
+        match self.set {
+            None | Some((_, 1)) => Ok(()),
+            Some((number, all)) => write!(f, " (set {number}, the closest of {all})"),
         }
     }
 }
@@ -244,6 +313,28 @@ fn digest(pcr: u8, value: &Value) -> Result<Digest, PolicyError> {
     }
 }
 
+fn sets(text: &str) -> Result<Vec<Wanted>, PolicyError> {
+    let refused = |have| PolicyError::Sets {
+        have,
+        limit: MAX_SETS,
+    };
+    let sets: Vec<Pairs<Value>> = serde_json::from_str(text).map_err(|_| refused(0))?;
+    if sets.is_empty() || sets.len() > MAX_SETS {
+        return Err(refused(sets.len()));
+    }
+    let set = |pairs: Pairs<Value>| {
+        let mut wanted = Wanted::default();
+        for (name, value) in pairs.0 {
+            wanted.add(name, &value)?;
+        }
+        if wanted.0.is_empty() {
+            return Err(refused(0));
+        }
+        Ok(wanted)
+    };
+    sets.into_iter().map(set).collect()
+}
+
 fn mask(value: &Value) -> Result<PcrMask, PolicyError> {
     let bits = value.as_str().and_then(|text| {
         let digits = text
@@ -258,6 +349,12 @@ fn mask(value: &Value) -> Result<PcrMask, PolicyError> {
             value: value.to_string(),
         })
 }
+
+const MASK: &str = "mask";
+const SETS: &str = "sets";
+
+/// A fleet's boots, with room for updates.
+const MAX_SETS: usize = 256;
 
 /// PCRs that something else than the boot extends, and who.
 const RESERVED: &[(u8, &str)] = &[
@@ -289,6 +386,10 @@ mod tests {
         let no_mask = |value: &str| PolicyError::Mask {
             value: value.into(),
         };
+        let no_sets = |have| PolicyError::Sets {
+            have,
+            limit: MAX_SETS,
+        };
         for (text, expected) in [
             ("{}", Ok(0)),
             (r#"{"mask": "0x0"}"#, Ok(0)),
@@ -313,6 +414,22 @@ mod tests {
             (r#"{"mask": "0x1000000"}"#, Err(no_mask("\"0x1000000\""))),
             (r#"{"mask": "+1"}"#, Err(no_mask("\"+1\""))),
             (r#"{"mask": 1}"#, Err(no_mask("1"))),
+            (
+                r#"{"sets": [{"4": "Z", "9": ["Z"]}, {"7": "Z"}], "0": "Z"}"#,
+                Ok(0x291),
+            ),
+            (r#"{"sets": []}"#, Err(no_sets(0))),
+            (r#"{"sets": [{}]}"#, Err(no_sets(0))),
+            (r#"{"sets": {"4": "Z"}}"#, Err(no_sets(0))),
+            (
+                r#"{"sets": [{"4": "Z"}], "sets": [{"4": "Z"}]}"#,
+                Err(twice("sets")),
+            ),
+            (r#"{"sets": [{"4": "Z", "4": "Z"}]}"#, Err(twice("4"))),
+            (
+                r#"{"sets": [{"4": []}]}"#,
+                Err(PolicyError::NoValue { pcr: 4 }),
+            ),
         ] {
             assert_eq!(parse(text), expected, "{text}");
         }
@@ -351,6 +468,7 @@ mod tests {
                 pcr,
                 got,
                 expected: expected.to_vec(),
+                set: None,
             })
         };
         for (name, values, expected) in [
@@ -391,6 +509,50 @@ mod tests {
         assert_eq!(
             mismatch.to_string(),
             format!("PCR 2 was not in the quote, wanted {ZEROS}")
+        );
+    }
+
+    /// The old kernel with the new command line is neither the old boot nor the new one.
+    #[test]
+    fn values_of_a_set_belong_together() {
+        let digest = |byte: u8| Digest::from_slice(&[byte; 32]).unwrap();
+        let hex = |byte: u8| format!("{byte:02x}").repeat(32);
+        let text = format!(
+            r#"{{"0": "{}", "sets": [{{"4": "{}", "9": "{}"}}, {{"4": "{}", "9": ["{}", "{}"]}}]}}"#,
+            hex(0),
+            hex(0x41),
+            hex(0x91),
+            hex(0x42),
+            hex(0x92),
+            hex(0x93)
+        );
+        let policy = TpmPolicy::parse(&text).unwrap();
+        assert!(policy.fits(HashAlg::Sha256) && !policy.fits(HashAlg::Sha384));
+        assert!(policy.names_boot_pcr() && !policy.is_empty());
+        for (zero, four, nine, expected) in [
+            (0, 0x41, 0x91, None),
+            (0, 0x42, 0x92, None),
+            (0, 0x42, 0x93, None),
+            (0, 0x41, 0x92, Some((9, Some((1, 2))))),
+            (0, 0x42, 0x91, Some((4, Some((1, 2))))),
+            (0, 0x40, 0x93, Some((4, Some((2, 2))))),
+            (0, 0x40, 0x90, Some((4, Some((1, 2))))),
+            (1, 0x41, 0x91, Some((0, None))),
+        ] {
+            let values = [(0, digest(zero)), (4, digest(four)), (9, digest(nine))];
+            let found = policy.judge(&values).err().map(|it| (it.pcr, it.set));
+            assert_eq!(found, expected, "{zero:x} {four:x} {nine:x}");
+        }
+        let values = [(0, digest(0)), (4, digest(0x41)), (9, digest(0x92))];
+        let text = policy.judge(&values).unwrap_err().to_string();
+        assert!(text.ends_with("(set 1, the closest of 2)"), "{text}");
+        let reserved = PolicyError::Reserved {
+            pcr: 4,
+            owner: "boot",
+        };
+        assert_eq!(
+            policy.refuse(PcrMask::from_bits(0x210).unwrap(), "boot"),
+            Err(reserved)
         );
     }
 }
