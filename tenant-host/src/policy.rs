@@ -12,11 +12,10 @@ use verifier_host::policy::runtime::{
 
 mod allowlist;
 pub(crate) mod fetch;
-mod name;
 
 pub use allowlist::AllowlistError;
 pub use fetch::FetchError;
-pub use name::{NameError, PolicyKind, PolicyName};
+pub use verifier_host::policy::{NameError, PolicyKind, PolicyName};
 
 /// The largest key or certificate file.
 const MAX_KEY_BYTES: usize = 64 << 10;

@@ -6,5 +6,5 @@ mod answer;
 mod server;
 
 pub use access::{Peer, administrators_only, fallback, supported_versions_only};
-pub use answer::{ApiError, read, read_json, success};
+pub use answer::{ApiError, created, read, read_json, success};
 pub use server::{Listening, Stop, StopSwitch, stop_switch};

@@ -25,6 +25,8 @@ pub mod memory;
 #[cfg(feature = "server")]
 pub mod payloads;
 pub mod pki;
+#[cfg(feature = "server")]
+pub mod policies;
 pub mod policy;
 #[cfg(feature = "server")]
 pub mod program;

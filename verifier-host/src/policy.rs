@@ -7,11 +7,17 @@ use agent_core::wire::quote::{Digest, PcrMask};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 pub mod measured_boot;
+mod name;
 pub mod runtime;
 pub mod tpm;
 
+pub use name::{NameError, PolicyKind, PolicyName};
+
+/// The PCR that IMA extends.
+pub const IMA_PCR: u8 = 10;
+
 /// What IMA extends: a runtime policy decides about it.
-pub const IMA_PCRS: PcrMask = PcrMask::EMPTY.with(10);
+pub const IMA_PCRS: PcrMask = PcrMask::EMPTY.with(IMA_PCR);
 
 /// What firmware, boot loader and early system extend: a measured-boot policy decides about it.
 ///

@@ -4,7 +4,9 @@
 //! for each node, which asks, hands V over and remembers.
 
 mod attend;
+pub mod logs;
 pub mod node;
+mod policies;
 pub mod progress;
 pub mod push;
 pub mod round;

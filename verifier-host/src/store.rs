@@ -19,6 +19,7 @@ pub mod at_rest;
 mod files;
 pub mod nodes;
 pub mod payloads;
+pub mod policies;
 pub mod registrations;
 
 /// What a database can't do, or not here.
@@ -170,6 +171,7 @@ const LOCK_FILE: &str = "keyhalf.lock";
 const MIGRATIONS: &[&str] = &[
     include_str!("store/migrations/1_first.sql"),
     include_str!("store/migrations/2_payloads.sql"),
+    include_str!("store/migrations/3_policies.sql"),
 ];
 
 /// How long a statement waits for another process that holds the database, a backup for example.

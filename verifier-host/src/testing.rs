@@ -11,11 +11,27 @@ use rcgen::{
 use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
+use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::http::{Listening, StopSwitch, stop_switch};
 use crate::link::{Endpoint, Limits, Link};
 use crate::pki::{Credentials, ServerTrust, client_config, server_config};
+
+/// A runtime policy in JSON that has one file.
+pub(crate) fn runtime_policy(path: &str) -> String {
+    let policy = json!({
+        "meta": { "version": 1, "generator": 0 },
+        "release": 0,
+        "digests": { path: ["ab".repeat(32)] },
+        "excludes": [],
+        "keyrings": {},
+        "ima": { "ignored_keyrings": [], "log_hash_alg": "sha1", "dm_policy": null },
+        "ima-buf": {},
+        "verification-keys": "",
+    });
+    policy.to_string()
+}
 
 /// A certificate authority that issues what a test asks for.
 pub(crate) struct TestCa {

@@ -1,4 +1,4 @@
-//! Keylime's 2.x routes of the verifier: nodes are added, shown, deleted, reactivated and stopped.
+//! Keylime's 2.x routes of the verifier: nodes are added, shown, deleted, reactivated and stopped; so are named policies.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use axum::routing::{get, put};
 use serde_json::json;
 use zeroize::Zeroize as _;
 
-use self::add::Addition;
+use self::add::{AddError, Addition};
 use self::view::{VERIFIER_ID, View};
 use crate::envelope::{CURRENT_VERSION, Nothing, VERIFIER_VERSIONS};
 use crate::http::{
@@ -23,6 +23,7 @@ use crate::payloads::Vault;
 use crate::rounds::schedule::{ChangeError, Rounds};
 
 pub mod add;
+mod policies;
 pub mod view;
 
 /// What the routes work with.
@@ -47,6 +48,7 @@ pub fn routes(api: Api) -> Router {
         .route("/{version}/agents/{id}", node)
         .route("/{version}/agents/{id}/reactivate", put(reactivate))
         .route("/{version}/agents/{id}/stop", put(stop))
+        .merge(policies::routes())
         .layer(from_fn(administrators_only))
         .layer(from_fn(supported_versions_only))
         .route("/version", get(version))
@@ -81,10 +83,9 @@ async fn list(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
     let here = matches!(value("verifier"), None | Some("" | VERIFIER_ID));
     let nodes = if here { api.rounds.list() } else { Vec::new() };
     if value("bulk").is_some_and(|bulk| bulk.eq_ignore_ascii_case("true")) {
-        let interval = api.rounds.interval();
         let views = nodes
             .iter()
-            .map(|node| (node.id.as_str(), View::of(node, interval)));
+            .map(|node| (node.id.as_str(), View::of(node, &api.rounds)));
         success(views.collect::<BTreeMap<_, _>>())
     } else {
         let uuids: Vec<_> = nodes.iter().map(|node| [node.id.as_str()]).collect();
@@ -95,17 +96,23 @@ async fn list(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
 async fn show(State(api): State<Api>, path: AgentPath) -> Answer {
     let node = api.rounds.get(&id_of(path)?);
     let node = node.ok_or_else(|| ApiError::not_found("agent id not found"))?;
-    Ok(success(View::of(&node, api.rounds.interval())))
+    Ok(success(View::of(&node, &api.rounds)))
 }
 
 async fn add_node(State(api): State<Api>, path: AgentPath, body: Body) -> Answer {
     let id = id_of(path)?;
     let body = read(body, MAX_BODY_BYTES).await?;
-    let addition = Addition::parse(&body, (&api.ip, api.port));
+    let addition = Addition::parse(&id, &body, (&api.ip, api.port));
     wipe(body);
-    let Addition { terms, secrets } =
-        addition.map_err(|error| ApiError::bad_request(error.to_string()))?;
-    changed(api.rounds.add(id, terms, secrets).await)
+    let Addition {
+        terms,
+        secrets,
+        given,
+    } = addition.map_err(|error| match error {
+        AddError::Policy(error) => policies::unusable(&error),
+        error => ApiError::bad_request(error.to_string()),
+    })?;
+    changed(api.rounds.add(id, terms, secrets, given).await)
 }
 
 async fn remove(State(api): State<Api>, path: AgentPath) -> Answer {
@@ -128,14 +135,8 @@ async fn stop(State(api): State<Api>, path: AgentPath) -> Answer {
 }
 
 fn changed(result: Result<(), ChangeError>) -> Answer {
-    match result {
-        Ok(()) => Ok(success(Nothing {})),
-        Err(error @ ChangeError::Exists(_)) => {
-            Err(ApiError::new(StatusCode::CONFLICT, error.to_string()))
-        }
-        Err(error @ ChangeError::Unknown(_)) => Err(ApiError::not_found(error.to_string())),
-        Err(error) => Err(ApiError::internal(&error)),
-    }
+    result.map_err(policies::refused)?;
+    Ok(success(Nothing {}))
 }
 
 /// Keylime says 400, not 404, where an unknown agent is to be reactivated or stopped.
@@ -158,5 +159,5 @@ fn wipe(body: Bytes) {
     }
 }
 
-/// Policies with many values for each PCR, and four certificates' worth of keys, fit well.
-const MAX_BODY_BYTES: usize = 1 << 20;
+/// Policies for runtime and measured boot, with all that stands beside them.
+const MAX_BODY_BYTES: usize = policies::MAX_POLICY_BODY_BYTES + (8 << 20);

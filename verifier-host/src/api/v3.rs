@@ -25,6 +25,7 @@ use crate::rounds::schedule::Rounds;
 mod attestations;
 mod deposits;
 pub mod error;
+mod logs;
 mod question;
 mod receipts;
 mod releases;

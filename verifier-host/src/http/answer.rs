@@ -16,6 +16,15 @@ pub fn success<T: Serialize>(results: T) -> Response {
     envelope(StatusCode::OK, &Envelope::success(results))
 }
 
+/// The answer to what was made or replaced: 201.
+pub fn created<T: Serialize>(results: T) -> Response {
+    let body = Envelope {
+        code: StatusCode::CREATED.as_u16(),
+        ..Envelope::success(results)
+    };
+    envelope(StatusCode::CREATED, &body)
+}
+
 /// The answer to what didn't work: a status, and the reason for the one who asked. Never a secret, nothing from inside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiError {

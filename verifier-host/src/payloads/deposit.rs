@@ -106,6 +106,8 @@ pub struct Node<'a> {
     pub id: &'a Uuid,
     /// What the tenant said when it added the node.
     pub terms: &'a Terms,
+    /// Whether its policies decide about what it booted.
+    pub is_judged: bool,
     /// The endorsement key on record.
     pub ek: Option<&'a EkPublic>,
 }
@@ -136,7 +138,7 @@ impl Draft {
         if have > most {
             return Err(DraftError::TooLarge { have, most });
         }
-        if !node.terms.policy.names_boot_pcr() && !body.allow_weak_policy {
+        if !node.is_judged && !body.allow_weak_policy {
             return Err(DraftError::WeakPolicy);
         }
         Ok(draft)

@@ -6,6 +6,7 @@
 //!
 //! Source: `RUNTIME_POLICY_SCHEMA` in Keylime 7.14.3; its verifier refuses what doesn't fit.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use agent_core::wire::quote::Digest;
@@ -183,6 +184,17 @@ impl RuntimePolicy {
     /// # Cost
     /// Linear in the size, which is bounded by [`MAX_POLICY_BYTES`].
     pub fn read(bytes: &[u8], key: Option<&PolicyKey>) -> Result<Self, RuntimePolicyError> {
+        Self::parse(&Self::open(bytes, key)?)
+    }
+
+    /// The JSON of a policy, out of its envelope if it is in one, after its signature was checked.
+    ///
+    /// # Errors
+    /// [`RuntimePolicyError`].
+    pub fn open<'a>(
+        bytes: &'a [u8],
+        key: Option<&PolicyKey>,
+    ) -> Result<Cow<'a, [u8]>, RuntimePolicyError> {
         #[derive(Deserialize)]
         struct Shape {
             payload: Option<IgnoredAny>,
@@ -195,8 +207,8 @@ impl RuntimePolicy {
         }
         let shape: Shape = serde_json::from_slice(bytes).map_err(json)?;
         match (shape.payload, key) {
-            (Some(_), Some(key)) => Self::parse(&dsse::open(bytes, key)?),
-            (None, None) => Self::parse(bytes),
+            (Some(_), Some(key)) => Ok(Cow::Owned(dsse::open(bytes, key)?)),
+            (None, None) => Ok(Cow::Borrowed(bytes)),
             (Some(_), None) => Err(RuntimePolicyError::NoKey),
             (None, Some(_)) => Err(RuntimePolicyError::NotSigned),
         }

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use super::bucket::{Buckets, TooOften};
 use super::sessions::CHALLENGE_LIFE;
+use crate::rounds::logs::Asked;
 
 /// What a node is asked for.
 #[derive(Clone, Debug)]
@@ -25,8 +26,57 @@ pub struct Question {
     pub pcrs: PcrMask,
     /// The clock of the last pass before.
     pub previous: Option<ClockInfo>,
+    /// The logs that are wanted beside it, in the order in which they are to come.
+    pub logs: Vec<AskedLog>,
+    /// What decides about them.
+    pub asked: Asked,
     /// What the agent said it can, and what was chosen of it: JSON texts, sent back as they are.
     pub said: Said,
+}
+
+/// A log that is wanted.
+#[derive(Clone, Debug)]
+pub struct AskedLog {
+    /// Which.
+    pub kind: LogKind,
+    /// The entry that it is to begin with, counted from 0.
+    pub first_line: u64,
+    /// `capabilities`, as the agent said them.
+    pub capabilities: Box<RawValue>,
+    /// `chosen_parameters`.
+    pub chosen: Box<RawValue>,
+}
+
+/// The two logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogKind {
+    /// What firmware and boot loader measured.
+    Uefi,
+    /// What IMA measured.
+    Ima,
+}
+
+impl LogKind {
+    /// `evidence_class` of both.
+    pub const CLASS: &'static str = "log";
+
+    /// `evidence_type`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Uefi => "uefi_log",
+            Self::Ima => "ima_log",
+        }
+    }
+
+    /// The media type that it is asked for in.
+    #[must_use]
+    pub const fn format(self) -> &'static str {
+        match self {
+            Self::Uefi => "application/octet-stream",
+            Self::Ima => "text/plain",
+        }
+    }
 }
 
 /// JSON texts that an answer repeats.
@@ -137,6 +187,7 @@ pub struct Attestations {
     pace: Option<Buckets<()>>,
     asking: Option<Buckets<()>>,
     sessions: VecDeque<[u8; 32]>,
+    system: Option<Box<RawValue>>,
 }
 
 impl Attestations {
@@ -190,6 +241,29 @@ impl Attestations {
     pub fn is_evaluating(&self, session: u64) -> bool {
         let mut last = self.last.iter();
         last.any(|one| one.session == session && matches!(one.stage, Stage::Evaluating))
+    }
+
+    /// Whether the last pass was of the same start of the same system, as the agent says it.
+    #[must_use]
+    pub fn is_same_system(&self, info: &RawValue) -> bool {
+        self.system
+            .as_ref()
+            .is_some_and(|before| before.get() == info.get())
+    }
+
+    /// Notes the system of a pass.
+    pub fn see_system(&mut self, info: &RawValue) {
+        if !self.is_same_system(info) {
+            self.system = Some(info.to_owned());
+        }
+    }
+
+    /// The logs that were asked for, of an attestation that waits for its evidence.
+    pub fn asked_logs(&mut self, index: u64, session: u64) -> Vec<AskedLog> {
+        match self.find(index, session).map(|one| &one.stage) {
+            Some(Stage::Awaiting { question, .. }) => question.logs.clone(),
+            _ => Vec::new(),
+        }
     }
 
     /// Takes the question of an attestation that waits for its evidence: whatever comes of it, the challenge is spent.

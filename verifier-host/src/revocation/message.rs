@@ -162,6 +162,8 @@ mod tests {
             verifier_ip: "127.0.0.1".into(),
             verifier_port: 8881,
             tpm_policy: "{\"mask\": \"0x0\"}".into(),
+            runtime_policy: None,
+            mb_policy: None,
             metadata: "{\"cert_serial\": 2}".into(),
             accept_tpm_hash_algs: vec![],
             accept_tpm_encryption_algs: vec![],

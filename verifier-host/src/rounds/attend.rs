@@ -18,11 +18,13 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use super::logs::Asked;
 use super::node::{Node, unix_now};
 use super::progress::{Failure, OperationalState, Standing};
 use super::round::{Challenge, Extent, Nonce, Passed, Reply, Verdict};
 use super::schedule::Shared;
 use crate::link::{Limits, Link, LinkError, Method};
+use crate::policies::MissingPolicy;
 use crate::revocation;
 use crate::transport::TransportKey;
 
@@ -121,6 +123,10 @@ impl Attendant {
                 self.extent = Extent::Full;
                 Duration::ZERO
             }
+            Ok(Verdict::ReadAnew) => {
+                self.node.remember(None);
+                Duration::ZERO
+            }
             Ok(Verdict::Renegotiate) => self.renegotiate().await,
             Ok(Verdict::Later(reason)) => self.unreachable(format!("it can't quote now: {reason}")),
             Ok(Verdict::Failed(state, failure)) => self.failed(state, failure).await,
@@ -131,7 +137,12 @@ impl Attendant {
     async fn ask(&mut self) -> Result<Verdict, String> {
         let nonce = Nonce::random().map_err(|error| format!("no random numbers here: {error}"))?;
         let before = self.node.progress();
-        let challenge = Challenge::new(nonce, &self.node.terms, &before, self.extent);
+        let judged_by = match self.shared.policies.of(&self.node.terms) {
+            Ok(judged_by) => judged_by,
+            Err(missing) => return Ok(unjudged(&missing)),
+        };
+        let asked = Asked::new(judged_by, self.node.known());
+        let challenge = Challenge::new(nonce, &self.node.terms, asked, &before, self.extent);
         {
             let _permit = self.shared.connecting.acquire().await;
             self.link
@@ -145,14 +156,26 @@ impl Attendant {
             .get(&target)
             .await
             .map_err(|error| error.to_string())?;
-        let reply = Reply {
-            status: answer.status,
-            body: &answer.body,
+        let size = answer.body.len();
+        let node = Arc::clone(&self.node);
+        let judge = move || {
+            let reply = Reply {
+                status: answer.status,
+                body: &answer.body,
+            };
+            challenge.judge(&node.terms, &before, reply)
         };
-        Ok(challenge.judge(&self.node.terms, &before, reply))
+        if size < LONG_ANSWER_BYTES {
+            return Ok(judge());
+        }
+        // Hashing a whole IMA list takes as long as hundreds of other nodes' quotes, which shall not wait for it.
+        tokio::task::spawn_blocking(judge)
+            .await
+            .map_err(|error| format!("its answer couldn't be judged: {error}"))
     }
 
     async fn passed(&mut self, passed: Passed) -> Duration {
+        self.node.remember(passed.known);
         let first = self.node.update(|progress| {
             let recovered = progress.tally.unreachable.is_some();
             let first = !progress.standing.passed || recovered;
@@ -346,6 +369,21 @@ pub(super) fn spread(shared: &Shared, node: &Arc<Node>, notice: Option<Bytes>) {
     }
 }
 
+/// The verdict about a node whose policy isn't there: it can't pass.
+pub(super) fn unjudged(missing: &MissingPolicy) -> Verdict {
+    Verdict::Failed(OperationalState::Failed, missing_policy(missing))
+}
+
+/// What is said of a policy that isn't there. No word about the node: it revokes nothing.
+pub(super) fn missing_policy(missing: &MissingPolicy) -> Failure {
+    let reason = missing.to_string();
+    Failure {
+        event_id: "verifier.missing_policy".to_owned(),
+        context: json!({ "context": &reason }),
+        reason,
+    }
+}
+
 #[derive(Deserialize)]
 struct VersionBody {
     results: Versions,
@@ -362,12 +400,15 @@ fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.9 + 0.2 * f64::from(random) / f64::from(u32::MAX))
 }
 
-/// A TPM that is busy takes seconds; an IMA log, which comes with every quote, some megabytes.
+/// A TPM that is busy takes seconds; the IMA list of a busy server, which comes whole with a first quote, some 30 MB.
 const AGENT_LIMITS: Limits = Limits {
     connect: Duration::from_secs(5),
     answer: Duration::from_secs(30),
-    answer_bytes: 8 << 20,
+    answer_bytes: 64 << 20,
 };
+
+/// An answer that is judged beside the others.
+const LONG_ANSWER_BYTES: usize = 64 << 10;
 
 /// A node that doesn't answer is asked this many times less often, at most.
 const MAX_BACKOFF_INTERVALS: u32 = 5;

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::ClientConfig;
 
+use super::logs::Known;
 use super::progress::Progress;
 use super::terms::Terms;
 use crate::link::{Endpoint, Limits, Link};
@@ -23,6 +24,8 @@ pub struct Node {
     pub push: Option<Push>,
     tls: Option<Arc<ClientConfig>>,
     progress: Mutex<Progress>,
+    /// Of its IMA list. In memory alone: what a restart loses is asked for again.
+    known: Mutex<Option<Arc<Known>>>,
 }
 
 impl Node {
@@ -43,6 +46,7 @@ impl Node {
             has_v,
             tls,
             progress: Mutex::new(progress),
+            known: Mutex::default(),
         }
     }
 
@@ -55,6 +59,21 @@ impl Node {
     /// Records what happened.
     pub fn update<T>(&self, change: impl FnOnce(&mut Progress) -> T) -> T {
         change(&mut self.lock())
+    }
+
+    /// What is known of its IMA list.
+    #[must_use]
+    pub fn known(&self) -> Option<Arc<Known>> {
+        self.known_list().clone()
+    }
+
+    /// Remembers, or forgets, what is known of its IMA list.
+    pub fn remember(&self, known: Option<Arc<Known>>) {
+        *self.known_list() = known;
+    }
+
+    fn known_list(&self) -> MutexGuard<'_, Option<Arc<Known>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection of its own to the agent; none to a node that calls by itself.

@@ -8,6 +8,7 @@ use agent_core::wire::quote::ClockInfo;
 use serde_json::json;
 
 use super::attend::{record_failure, spread};
+use super::logs::{self, Came, Fault, Known};
 use super::node::{Node, unix_now};
 use super::progress::{Algorithms, Failure, OperationalState};
 use super::round::{event, wrong_pcr};
@@ -16,26 +17,42 @@ use super::terms::Terms;
 use crate::evidence::pushed::{self, Asked, Parts, Pushed};
 use crate::evidence::quote::QuoteError;
 
-/// Judges a quote by the node's terms.
-///
-/// # Errors
-/// Why it doesn't hold, for operators and peers.
-pub fn judge(terms: &Terms, parts: Parts<'_>, asked: &Asked<'_>) -> Result<Pushed, Box<Failure>> {
-    let pushed = pushed::check(&terms.ak, parts, asked).map_err(|error| quote_failure(&error))?;
-    match terms.policy.judge(pushed.pcrs.values()) {
-        Ok(()) => Ok(pushed),
-        Err(mismatch) => Err(Box::new(wrong_pcr(&mismatch))),
-    }
+/// What evidence that holds brings.
+#[derive(Debug)]
+pub struct Judged {
+    /// The quote.
+    pub pushed: Pushed,
+    /// What is known of the node's IMA list from now on.
+    pub known: Option<Arc<Known>>,
 }
 
-fn quote_failure(error: &QuoteError) -> Box<Failure> {
+/// Judges a quote by the node's terms, and the logs beside it by its policies.
+///
+/// # Errors
+/// Why it doesn't hold, for operators and peers; or the whole list is needed.
+pub fn judge(
+    terms: &Terms,
+    parts: Parts<'_>,
+    asked: &Asked<'_>,
+    (logs, came): (&logs::Asked, Came<'_>),
+) -> Result<Judged, Fault> {
+    let failed = |failure| Fault::Failure(Box::new(failure));
+    let pushed = pushed::check(&terms.ak, parts, asked);
+    let pushed = pushed.map_err(|error| failed(quote_failure(&error)))?;
+    let judged = terms.policy.judge(pushed.pcrs.values());
+    judged.map_err(|mismatch| failed(wrong_pcr(&mismatch)))?;
+    let known = logs.judge(came, &pushed.pcrs, pushed.clock)?;
+    Ok(Judged { pushed, known })
+}
+
+fn quote_failure(error: &QuoteError) -> Failure {
     let reason = error.to_string();
-    Box::new(Failure {
+    Failure {
         // Keylime's spelling, which its receivers look for.
         event_id: format!("qoute_validation.{}", event(error)),
         context: json!({ "context": &reason }),
         reason,
-    })
+    }
 }
 
 impl Rounds {

@@ -1,18 +1,23 @@
 //! One round: a challenge, then the node's answer, then a verdict. No socket, no clock, no store.
 //!
 //! Only [`Verdict::Passed`] lets a node pass, and it is reached only when every check was made and held: signature, nonce,
-//! PCR digest, boot counters, accepted algorithms, the transport key in PCR 16, and each PCR of the policy.
+//! PCR digest, boot counters, accepted algorithms, the transport key in PCR 16, each PCR of the policy, and each log that a
+//! policy is about.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use agent_core::wire::quote::{ClockInfo, HashAlg, PcrMask, SignAlg};
 use agent_core::wire::route::{ApiVersion, VERSION_NOT_SUPPORTED};
 use agent_core::wire::text::Hex;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use rand::TryRng as _;
 use rand::rngs::{SysError, SysRng};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::logs::{self, Asked, Came, Known, List};
 use super::progress::{Algorithms, Failure, OperationalState, Progress};
 use super::terms::Terms;
 use crate::evidence::quote::{self, QuoteError};
@@ -24,6 +29,7 @@ pub struct Challenge {
     nonce: Nonce,
     mask: PcrMask,
     extent: Extent,
+    asked: Asked,
 }
 
 /// Whether the answer is to carry the transport key.
@@ -55,6 +61,8 @@ pub enum Verdict {
     Passed(Passed),
     /// The transport key seems to have changed: ask in full before judging.
     AskInFull,
+    /// The node booted anew: ask for its whole IMA list before judging.
+    ReadAnew,
     /// The node speaks another version: ask it which, then again.
     Renegotiate,
     /// The node can't answer just now; the text says what it said.
@@ -72,6 +80,8 @@ pub struct Passed {
     pub algorithms: Algorithms,
     /// The transport key's PEM, which PCR 16 holds.
     pub pubkey: String,
+    /// What is known of its IMA list from now on.
+    pub known: Option<Arc<Known>>,
 }
 
 impl Nonce {
@@ -104,12 +114,20 @@ impl Nonce {
 impl Challenge {
     /// The next question to a node. It is asked in full when the connection is new or no transport key is known.
     #[must_use]
-    pub fn new(nonce: Nonce, terms: &Terms, progress: &Progress, extent: Extent) -> Self {
+    pub fn new(
+        nonce: Nonce,
+        terms: &Terms,
+        asked: Asked,
+        progress: &Progress,
+        extent: Extent,
+    ) -> Self {
         let known = progress.standing.pubkey.is_some();
+        let logs = asked.pcrs().iter();
         Self {
             nonce,
-            mask: terms.policy.mask(),
+            mask: logs.fold(terms.policy.mask(), PcrMask::with),
             extent: if known { extent } else { Extent::Full },
+            asked,
         }
     }
 
@@ -119,8 +137,9 @@ impl Challenge {
         let nonce = self.nonce.as_str();
         let partial = u8::from(self.extent == Extent::Partial);
         let mask = self.mask.bits();
+        let line = self.asked.first_line();
         format!(
-            "/v{version}/quotes/integrity?nonce={nonce}&mask=0x{mask:x}&partial={partial}&ima_ml_entry=0"
+            "/v{version}/quotes/integrity?nonce={nonce}&mask=0x{mask:x}&partial={partial}&ima_ml_entry={line}"
         )
     }
 
@@ -143,6 +162,7 @@ impl Challenge {
         match self.evidence(terms, progress, reply.body) {
             Ok(passed) => Verdict::Passed(passed),
             Err(Fault::KeyMayHaveChanged) => Verdict::AskInFull,
+            Err(Fault::BootedAnew) => Verdict::ReadAnew,
             Err(Fault::Failure(failure)) => {
                 Verdict::Failed(OperationalState::InvalidQuote, *failure)
             }
@@ -179,10 +199,17 @@ impl Challenge {
             .policy
             .judge(values)
             .map_err(|mismatch| pcr_failure(&mismatch))?;
+        let boot_log = answer.boot_log()?;
+        let came = Came {
+            list: answer.list(),
+            boot_log: boot_log.as_deref(),
+        };
+        let known = self.asked.judge(came, &quoted.pcrs, quoted.clock)?;
         Ok(Passed {
             clock: quoted.clock,
             algorithms: answer.algorithms(),
             pubkey: pubkey.to_owned(),
+            known,
         })
     }
 
@@ -208,9 +235,10 @@ impl Challenge {
     }
 }
 
-/// Why evidence isn't enough: to be asked in full, or a failure.
+/// Why evidence isn't enough: to be asked in full, or for the whole list, or a failure.
 enum Fault {
     KeyMayHaveChanged,
+    BootedAnew,
     Failure(Box<Failure>),
 }
 
@@ -221,6 +249,15 @@ impl Fault {
             reason,
             context,
         }))
+    }
+}
+
+impl From<logs::Fault> for Fault {
+    fn from(fault: logs::Fault) -> Self {
+        match fault {
+            logs::Fault::ReadAnew => Self::BootedAnew,
+            logs::Fault::Failure(failure) => Self::Failure(failure),
+        }
     }
 }
 
@@ -242,9 +279,36 @@ struct Answer<'a> {
     sign_alg: Cow<'a, str>,
     #[serde(borrow, default)]
     pubkey: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    ima_measurement_list: Option<Cow<'a, str>>,
+    #[serde(default)]
+    ima_measurement_list_entry: u64,
+    #[serde(borrow, default)]
+    mb_measurement_list: Option<Cow<'a, str>>,
 }
 
 impl Answer<'_> {
+    fn list(&self) -> Option<List<'_>> {
+        let lines = self.ima_measurement_list.as_deref()?;
+        Some(List {
+            after: self.ima_measurement_list_entry,
+            lines: lines.as_bytes(),
+        })
+    }
+
+    fn boot_log(&self) -> Result<Option<Vec<u8>>, Fault> {
+        let decoded = self
+            .mb_measurement_list
+            .as_deref()
+            .map(|text| BASE64_STANDARD.decode(text));
+        decoded.transpose().map_err(|_| {
+            quote_failure(
+                "invalid_data",
+                "mb_measurement_list is not base64".to_owned(),
+            )
+        })
+    }
+
     fn algorithms(&self) -> Algorithms {
         Algorithms {
             hash: self.hash_alg.clone().into_owned(),
@@ -340,7 +404,7 @@ pub(super) fn wrong_pcr(mismatch: &PcrMismatch) -> Failure {
     let got = mismatch.got.as_ref().map(|value| Hex(value).to_string());
     Failure {
         event_id: format!("pcr_validation.{event}_{}", mismatch.pcr),
-        context: json!({ "context": context, "pcr": mismatch.pcr, "got": got, "expected": expected }),
+        context: json!({ "context": context, "pcr": mismatch.pcr, "got": got, "expected": expected, "set": mismatch.set.map(|(number, _)| number) }),
         reason: mismatch.to_string(),
     }
 }

@@ -19,6 +19,8 @@ use super::node::Node;
 use super::progress::Progress;
 use super::terms::Terms;
 use crate::pki::{Authority, PkiError, ServerTrust};
+use crate::policies::{Given, Policies};
+use crate::policy::{PolicyKind, PolicyName};
 use crate::store::nodes::Secrets;
 use crate::store::{Store, StoreError};
 
@@ -33,6 +35,7 @@ pub struct Rounds {
 /// What the tasks share.
 pub(super) struct Shared {
     pub(super) store: Store,
+    pub(super) policies: Policies,
     pub(super) interval: Duration,
     /// Permits to open connections: a thousand handshakes at once would starve each other.
     pub(super) connecting: Semaphore,
@@ -55,6 +58,32 @@ pub enum ChangeError {
     /// There is no such node.
     #[error("agent {0} is not known here")]
     Unknown(Uuid),
+    /// A policy of that name is there already.
+    #[error("the {} {name} is there already; delete or update it, or choose another name", kind.noun())]
+    PolicyExists {
+        /// Its kind.
+        kind: PolicyKind,
+        /// Its name.
+        name: PolicyName,
+    },
+    /// There is no such policy.
+    #[error("the {} {name} is not known here; add it first", kind.noun())]
+    NoPolicy {
+        /// Its kind.
+        kind: PolicyKind,
+        /// Its name.
+        name: PolicyName,
+    },
+    /// Nodes are judged by it.
+    #[error("the {} {name} is in use by agent {agent}; delete or update that agent first", kind.noun())]
+    PolicyInUse {
+        /// Its kind.
+        kind: PolicyKind,
+        /// Its name.
+        name: PolicyName,
+        /// One of them.
+        agent: Uuid,
+    },
     /// The database or the at-rest key.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -72,6 +101,7 @@ impl Rounds {
     pub fn new(store: Store, authority: Arc<Authority>, interval: Duration) -> Self {
         let shared = Shared {
             store,
+            policies: Policies::default(),
             interval,
             connecting: Semaphore::new(CONNECTING_AT_ONCE),
             running: RwLock::default(),
@@ -88,6 +118,7 @@ impl Rounds {
     /// # Errors
     /// The database. A record that can't be read is logged and left where it is.
     pub async fn resume(&self) -> Result<usize, ChangeError> {
+        self.load_policies().await?;
         let mut count = 0_u32;
         let mut held = self.shared.store.held().await?;
         for stored in self.shared.store.nodes().await? {
@@ -109,19 +140,35 @@ impl Rounds {
         Ok(self.shared.read().len())
     }
 
-    /// Adds a node and asks it at once.
+    /// Adds a node, with the policies that came with it, and asks it at once.
     ///
     /// # Errors
-    /// It exists; the database.
-    pub async fn add(&self, id: Uuid, terms: Terms, secrets: Secrets) -> Result<(), ChangeError> {
+    /// It exists, or one of the policies does; a policy that it only names isn't there; the database.
+    pub async fn add(
+        &self,
+        id: Uuid,
+        terms: Terms,
+        secrets: Secrets,
+        given: Vec<Given>,
+    ) -> Result<(), ChangeError> {
         self.to_its_end(|this| async move {
             let progress = Progress::new(terms.text.supported_version);
             let has_v = secrets.v.is_some();
             let node = this.node(id.clone(), terms, has_v, progress.clone())?;
             let text = &node.terms.text;
-            let store = &this.shared.store;
-            if !store.insert_node(&id, text, &progress, &secrets).await? {
+            if this.get(&id).is_some() {
                 return Err(ChangeError::Exists(id));
+            }
+            this.may_be_judged_by(text, &given)?;
+            let store = &this.shared.store;
+            if !store
+                .insert_node(&id, text, &progress, &secrets, &given)
+                .await?
+            {
+                return Err(ChangeError::Exists(id));
+            }
+            for Given { name, draft, .. } in given {
+                this.shared.policies.put(name, draft.ready);
             }
             info!(agent = %id, "added");
             this.start(node, Duration::ZERO);
@@ -147,6 +194,7 @@ impl Rounds {
                 }
             }
             this.shared.write().remove(&id);
+            this.forget_its_own_policies(&id).await?;
             info!(agent = %id, "deleted");
             Ok(())
         })
@@ -160,6 +208,7 @@ impl Rounds {
     pub async fn reactivate(&self, id: Uuid) -> Result<(), ChangeError> {
         self.to_its_end(|this| async move {
             let node = this.change(&id, Progress::reactivate).await?;
+            node.remember(None);
             info!(agent = %id, "reactivated");
             this.start(node, Duration::ZERO);
             Ok(())
@@ -200,6 +249,12 @@ impl Rounds {
     pub fn sealed_files(&self) -> HashSet<String> {
         let file = |node: Arc<Node>| Some(node.push.as_ref()?.held().deposit?.file.clone());
         self.list().into_iter().filter_map(file).collect()
+    }
+
+    /// The policies.
+    #[must_use]
+    pub fn policies(&self) -> &Policies {
+        &self.shared.policies
     }
 
     /// The database.

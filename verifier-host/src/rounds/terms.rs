@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::evidence::public::{AkPublic, PublicError};
+use crate::policy::PolicyName;
 use crate::policy::tpm::{PolicyError, TpmPolicy};
 
 /// The terms as they travel and are stored.
@@ -23,6 +24,12 @@ pub struct TermsText {
     pub verifier_port: u16,
     /// JSON text of the PCR policy.
     pub tpm_policy: String,
+    /// Name of the policy for its IMA list; none if it isn't judged by one.
+    #[serde(default)]
+    pub runtime_policy: Option<PolicyName>,
+    /// Name of the policy for its boot log; none if it isn't judged by one.
+    #[serde(default)]
+    pub mb_policy: Option<PolicyName>,
     /// JSON text `{cert_serial, subject}` of the certificate that the payload carries.
     pub metadata: String,
     /// Hash algorithms that the tenant accepts.

@@ -7,7 +7,8 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 use zeroize::Zeroizing;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, policies};
+use crate::policies::Given;
 use crate::rounds::node::Node;
 use crate::rounds::progress::Progress;
 use crate::rounds::terms::{Terms, TermsText};
@@ -33,7 +34,7 @@ pub struct StoredNode {
 }
 
 impl Store {
-    /// Adds a node; `false` if there is one of that name, which stays as it is.
+    /// Adds a node and the policies that came with it; `false` if there is a node of that name, and then nothing has changed.
     ///
     /// # Errors
     /// The database; the system's random numbers.
@@ -43,6 +44,7 @@ impl Store {
         terms: &TermsText,
         progress: &Progress,
         secrets: &Secrets,
+        given: &[Given],
     ) -> Result<bool, StoreError> {
         let seal = |column, value: Option<&[u8]>| {
             let sealed = value.map(|value| self.at_rest.seal(id.as_str(), column, value));
@@ -53,6 +55,7 @@ impl Store {
             REVOCATION_KEY,
             secrets.revocation_key.as_ref().map(|key| key.as_bytes()),
         )?;
+        let mut transaction = self.writer.begin().await?;
         let done = sqlx::query(
             "INSERT INTO nodes (uuid, terms, progress, v, revocation_key) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         )
@@ -61,9 +64,16 @@ impl Store {
         .bind(json(id, progress)?)
         .bind(v)
         .bind(key)
-        .execute(&self.writer)
+        .execute(&mut *transaction)
         .await?;
-        Ok(done.rows_affected() == 1)
+        if done.rows_affected() != 1 {
+            return Ok(false);
+        }
+        for Given { name, draft, alone } in given {
+            policies::put(&mut transaction, name, &draft.text, alone.then_some(id)).await?;
+        }
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// Writes what happened to a node; a node that is gone stays gone.
@@ -95,15 +105,18 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
-    /// Forgets a node and its secrets; `false` if there was none.
+    /// Forgets a node, its secrets and the policies that were given for it alone; `false` if there was none.
     ///
     /// # Errors
-    /// The database.
+    /// The database; then nothing has changed.
     pub async fn delete_node(&self, id: &Uuid) -> Result<bool, StoreError> {
+        let mut transaction = self.writer.begin().await?;
         let done = sqlx::query("DELETE FROM nodes WHERE uuid = ?")
             .bind(id.as_str())
-            .execute(&self.writer)
+            .execute(&mut *transaction)
             .await?;
+        policies::drop_unnamed(&mut transaction).await?;
+        transaction.commit().await?;
         Ok(done.rows_affected() == 1)
     }
 

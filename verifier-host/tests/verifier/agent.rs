@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::Duration;
 
 use agent_core::wire::quote::PcrMask;
+use agent_core::wire::text::Hex;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -18,7 +19,8 @@ use rsa::pkcs8::{EncodePublicKey as _, LineEnding};
 use rsa::{Oaep, PrivateKey};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use sha1::Sha1;
+use sha1::{Digest as _, Sha1};
+use sha2::Sha256;
 use tokio::task::JoinHandle;
 use verifier_host::http::{Listening, Peer, StopSwitch, stop_switch};
 use verifier_host::pki::{Credentials, read_certificates, server_config};
@@ -52,6 +54,8 @@ pub(crate) struct Inner {
     pub(crate) halves: Vec<Vec<u8>>,
     /// Bodies of revocations.
     pub(crate) revocations: Vec<Value>,
+    /// Its IMA list.
+    pub(crate) list: Vec<String>,
     first_quote: Option<String>,
 }
 
@@ -87,6 +91,7 @@ impl Agent {
             asked: Vec::new(),
             halves: Vec::new(),
             revocations: Vec::new(),
+            list: Vec::new(),
             first_quote: None,
         };
         Self {
@@ -214,7 +219,23 @@ impl Inner {
         if value("partial") == "0" {
             results["pubkey"] = pem.into();
         }
+        if !self.list.is_empty() {
+            let wanted: usize = value("ima_ml_entry").parse().unwrap();
+            let first = if wanted > self.list.len() { 0 } else { wanted };
+            results["ima_measurement_list"] = self.list[first..].concat().into();
+            results["ima_measurement_list_entry"] = first.into();
+        }
         success(results)
+    }
+
+    /// The kernel measures a file with this content: a line of the list, and an extend of PCR 10.
+    pub(crate) fn measure_file(&mut self, path: &str, content: &[u8]) {
+        let (hash, data) = ima_ng(path, content);
+        let template = Sha1::digest(&data);
+        let line = format!("10 {} ima-ng sha256:{hash} {path}\n", Hex(&template));
+        let measured = self.tpm.bank.digest([&data[..]]);
+        self.tpm.extend(10, &measured);
+        self.list.push(line);
     }
 
     fn vkey(&mut self, body: &Value) -> Response {
@@ -232,6 +253,28 @@ impl Inner {
             Err(_) => error(StatusCode::BAD_REQUEST, "not for this key"),
         }
     }
+}
+
+/// Hash of the content, and the template data of `ima-ng`: two fields, each with its length in front.
+fn ima_ng(path: &str, content: &[u8]) -> (String, Vec<u8>) {
+    let hash = Sha256::digest(content);
+    let fields = [
+        [&b"sha256:\0"[..], &hash[..]].concat(),
+        format!("{path}\0").into_bytes(),
+    ];
+    let sized = |field: &Vec<u8>| {
+        let length = u32::try_from(field.len()).unwrap().to_le_bytes();
+        [&length[..], field].concat()
+    };
+    (
+        Hex(&hash).to_string(),
+        fields.iter().flat_map(sized).collect(),
+    )
+}
+
+/// The digest of a content, as policies have it.
+pub(crate) fn digest_of(content: &[u8]) -> String {
+    ima_ng("", content).0
 }
 
 fn success(results: Value) -> Response {

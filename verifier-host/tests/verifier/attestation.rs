@@ -484,7 +484,7 @@ async fn many_nodes_at_once() {
 }
 
 /// Runs a statement on the database of a verifier that isn't running.
-async fn meddle(verifier: &Verifier, statement: &'static str) {
+pub(crate) async fn meddle(verifier: &Verifier, statement: &'static str) {
     let store = verifier_host::store::Store::open(verifier.dir.path())
         .await
         .unwrap();

@@ -3,6 +3,7 @@
 
 mod agent;
 mod attestation;
+mod policies;
 mod program;
 mod requests;
 mod round;

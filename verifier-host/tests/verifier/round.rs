@@ -2,6 +2,7 @@
 
 use agent_core::wire::quote::{HashAlg, PcrMask};
 use agent_core::wire::route::ApiVersion;
+use verifier_host::rounds::logs::Asked;
 use verifier_host::rounds::progress::{OperationalState, Progress};
 use verifier_host::rounds::round::{Challenge, Extent, Nonce, Reply, Verdict};
 use verifier_host::rounds::terms::{Terms, TermsText};
@@ -20,6 +21,8 @@ fn terms(tpm: &SoftTpm, policy: &str) -> Terms {
         verifier_ip: "127.0.0.1".into(),
         verifier_port: 8881,
         tpm_policy: policy.into(),
+        runtime_policy: None,
+        mb_policy: None,
         metadata: "{}".into(),
         accept_tpm_hash_algs: names(&["sha384", "sha256"]),
         accept_tpm_encryption_algs: names(&["rsa"]),
@@ -98,15 +101,22 @@ fn said(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Passed(_) => "passed".into(),
         Verdict::AskInFull => "ask in full".into(),
+        Verdict::ReadAnew => "read anew".into(),
         Verdict::Renegotiate => "renegotiate".into(),
         Verdict::Later(_) => "later".into(),
         Verdict::Failed(state, failure) => format!("{} {}", u8::from(*state), failure.event_id),
     }
 }
 
+fn first_challenge(terms: &Terms, progress: &Progress) -> Challenge {
+    let nonce = Nonce::random().unwrap();
+    Challenge::new(nonce, terms, Asked::default(), progress, Extent::Full)
+}
+
 fn judge(policy: &str, progress: &Progress, extent: Extent, answer: Answer) -> Verdict {
     let terms = terms(&SoftTpm::new(1), policy);
-    let challenge = Challenge::new(Nonce::random().unwrap(), &terms, progress, extent);
+    let nonce = Nonce::random().unwrap();
+    let challenge = Challenge::new(nonce, &terms, Asked::default(), progress, extent);
     let target = challenge.target(progress.standing.version);
     let nonce = target
         .split("nonce=")
@@ -284,6 +294,7 @@ fn wrong_pcr_is_said_with_both_sides() {
     );
     let context = serde_json::json!({
         "context": "PCR value is not in allowlist", "pcr": 7, "got": held, "expected": [wanted],
+        "set": null,
     });
     assert_eq!(failure.context, context);
 }
@@ -417,7 +428,7 @@ fn answers_that_are_no_quotes() {
         ),
     ] {
         let progress = Progress::new(ApiVersion::NEWEST);
-        let challenge = Challenge::new(Nonce::random().unwrap(), &terms, &progress, Extent::Full);
+        let challenge = first_challenge(&terms, &progress);
         let reply = Reply {
             status,
             body: body.as_bytes(),
@@ -432,7 +443,7 @@ fn sha384_bank() {
     let tpm = SoftTpm::new(1).with_bank(HashAlg::Sha384);
     let terms = terms(&tpm, "{}");
     let progress = Progress::new(ApiVersion::NEWEST);
-    let challenge = Challenge::new(Nonce::random().unwrap(), &terms, &progress, Extent::Full);
+    let challenge = first_challenge(&terms, &progress);
     let target = challenge.target(ApiVersion::NEWEST);
     let nonce = target
         .split("nonce=")
@@ -464,7 +475,7 @@ fn every_flipped_field_fails() {
     answer.tpm.measure(16, PEM.as_bytes());
     let mut tried = 0;
     for place in 0.. {
-        let challenge = Challenge::new(Nonce::random().unwrap(), &terms, &progress, Extent::Full);
+        let challenge = first_challenge(&terms, &progress);
         let target = challenge.target(ApiVersion::NEWEST);
         let nonce = target
             .split("nonce=")
@@ -516,7 +527,8 @@ fn nonce_unique_single_use_per_agent() {
 fn question_is_keylimes() {
     let terms = terms(&SoftTpm::new(1), r#"{"mask": "0x800000"}"#);
     let ask = |progress: &Progress, extent| {
-        let challenge = Challenge::new(Nonce::random().unwrap(), &terms, progress, extent);
+        let nonce = Nonce::random().unwrap();
+        let challenge = Challenge::new(nonce, &terms, Asked::default(), progress, extent);
         let target = challenge.target(ApiVersion::NEWEST);
         let (path, query) = target.split_once('?').unwrap();
         let rest = query.split_once('&').unwrap().1.to_owned();

@@ -61,6 +61,23 @@ impl SoftTpm {
         self.pcrs[usize::from(pcr)] = self.bank.digest([&zeros(self.bank)[..], &measured[..]]);
     }
 
+    /// Extends a PCR with a digest.
+    pub(crate) fn extend(&mut self, pcr: u8, digest: &[u8]) {
+        let held = &mut self.pcrs[usize::from(pcr)];
+        *held = self.bank.digest([&held[..], digest]);
+    }
+
+    /// Starts anew: other counters, PCRs at zero but for PCR 7, which is as before.
+    pub(crate) fn reboot(&mut self) {
+        self.reset_count += 1;
+        self.restart_count = 0;
+        for (pcr, held) in self.pcrs.iter_mut().enumerate() {
+            if pcr != 7 {
+                *held = zeros(self.bank);
+            }
+        }
+    }
+
     /// What a PCR holds, in hex.
     pub(crate) fn held(&self, pcr: u8) -> String {
         agent_core::wire::text::Hex(&self.pcrs[usize::from(pcr)]).to_string()

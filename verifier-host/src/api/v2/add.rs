@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use agent_core::payload::halves::Half;
 use agent_core::wire::route::ApiVersion;
+use agent_core::wire::text::Uuid;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Value;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::policies::{Draft, DraftError, Given};
+use crate::policy::{NameError, PolicyKind, PolicyName};
 use crate::revocation::message::{NotifierKey, NotifierKeyError};
 use crate::rounds::terms::{Terms, TermsError, TermsText};
 use crate::store::nodes::Secrets;
@@ -32,14 +34,23 @@ pub enum AddError {
         /// Which.
         names: Vec<&'static str>,
     },
-    /// A policy of a kind that this version doesn't evaluate: accepting it would mean ignoring it.
-    #[error(
-        "{field} is set, and this version of keyhalf-verifier can't evaluate it; leave it empty to attest by tpm_policy alone"
-    )]
-    CantEvaluate {
+    /// A runtime or measured-boot policy.
+    #[error(transparent)]
+    Policy(#[from] DraftError),
+    /// A policy's name.
+    #[error("{field}: {error}")]
+    PolicyName {
         /// The field.
         field: &'static str,
+        /// What is wrong with it.
+        error: NameError,
     },
+    /// Keys for file signatures, and no runtime policy that comes with them.
+    #[error(
+        "ima_sign_verification_keys is set, and no runtime_policy comes with it: keys of file signatures are part of a policy \
+         (its verification-keys)"
+    )]
+    LonelyKeys,
     /// V isn't a key half.
     #[error("v is not the base64 of 16 or 32 bytes")]
     V,
@@ -69,6 +80,8 @@ pub struct Addition {
     pub terms: Terms,
     /// What it entrusts.
     pub secrets: Secrets,
+    /// Policies that come with it.
+    pub given: Vec<Given>,
 }
 
 impl Addition {
@@ -76,7 +89,7 @@ impl Addition {
     ///
     /// # Errors
     /// [`AddError`].
-    pub fn parse(body: &[u8], verifier: (&str, u16)) -> Result<Self, AddError> {
+    pub fn parse(id: &Uuid, body: &[u8], verifier: (&str, u16)) -> Result<Self, AddError> {
         let present: BTreeMap<String, IgnoredAny> =
             serde_json::from_slice(body).map_err(json_error)?;
         let names: Vec<_> = REQUIRED
@@ -88,7 +101,7 @@ impl Addition {
             return Err(AddError::Missing { names });
         }
         let body: Body = serde_json::from_slice(body).map_err(json_error)?;
-        body.refuse_unevaluated()?;
+        let (runtime, measured_boot) = (body.runtime(id)?, body.measured_boot(id)?);
         let secrets = Secrets {
             v: body.v.as_ref().map(|text| half(text)).transpose()?,
             revocation_key: body.revocation_key.filter(|pem| !pem.is_empty()),
@@ -106,6 +119,8 @@ impl Addition {
             verifier_ip: body.verifier_ip.unwrap_or_else(|| verifier.0.to_owned()),
             verifier_port: body.verifier_port.map_or(verifier.1, |port| port.0),
             tpm_policy: body.tpm_policy,
+            runtime_policy: runtime.as_ref().map(Chosen::name),
+            mb_policy: measured_boot.as_ref().map(Chosen::name),
             metadata: body.metadata.unwrap_or_else(|| "{}".to_owned()),
             accept_tpm_hash_algs: body.accept_tpm_hash_algs,
             accept_tpm_encryption_algs: body.accept_tpm_encryption_algs,
@@ -117,7 +132,12 @@ impl Addition {
         if terms.is_push() && secrets.v.is_some() {
             return Err(AddError::PushWithV);
         }
-        Ok(Self { terms, secrets })
+        let given = [runtime, measured_boot].into_iter().flatten();
+        Ok(Self {
+            terms,
+            secrets,
+            given: given.filter_map(Chosen::given).collect(),
+        })
     }
 }
 
@@ -129,15 +149,15 @@ struct Body {
     verifier_ip: Option<String>,
     verifier_port: Option<Port>,
     tpm_policy: String,
-    runtime_policy: Option<Value>,
+    runtime_policy: Option<String>,
     #[serde(default)]
-    runtime_policy_name: Option<Value>,
+    runtime_policy_name: Option<String>,
     #[serde(default)]
-    runtime_policy_key: Option<Value>,
-    mb_policy: Option<Value>,
+    runtime_policy_key: Option<String>,
+    mb_policy: Option<String>,
     #[serde(default)]
-    mb_policy_name: Option<Value>,
-    ima_sign_verification_keys: Option<Value>,
+    mb_policy_name: Option<String>,
+    ima_sign_verification_keys: Option<String>,
     metadata: Option<String>,
     revocation_key: Option<Zeroizing<String>>,
     accept_tpm_hash_algs: Vec<String>,
@@ -148,24 +168,78 @@ struct Body {
     supported_version: Option<String>,
 }
 
-impl Body {
-    fn refuse_unevaluated(&self) -> Result<(), AddError> {
-        for (field, value) in [
-            ("runtime_policy", &self.runtime_policy),
-            ("runtime_policy_name", &self.runtime_policy_name),
-            ("runtime_policy_key", &self.runtime_policy_key),
-            ("mb_policy", &self.mb_policy),
-            ("mb_policy_name", &self.mb_policy_name),
-            (
-                "ima_sign_verification_keys",
-                &self.ima_sign_verification_keys,
-            ),
-        ] {
-            if value.as_ref().is_some_and(says_something) {
-                return Err(AddError::CantEvaluate { field });
-            }
+/// A policy that a node is to be judged by.
+enum Chosen {
+    /// One that is there.
+    Named(PolicyName),
+    /// One that comes with the node.
+    Given(Given),
+}
+
+impl Chosen {
+    /// What the name and the text of a policy mean together; none if neither says anything.
+    fn of(
+        id: &Uuid,
+        (field, name): (&'static str, Option<&str>),
+        draft: Option<Result<Draft, DraftError>>,
+    ) -> Result<Option<Self>, AddError> {
+        let name = name.filter(|name| !name.is_empty()).map(str::to_owned);
+        let name = name.map(PolicyName::parse).transpose();
+        let name = name.map_err(|error| AddError::PolicyName { field, error })?;
+        Ok(match (name, draft.transpose()?) {
+            (None, None) => None,
+            (Some(name), None) => Some(Self::Named(name)),
+            (name, Some(draft)) => Some(Self::Given(Given {
+                alone: name.is_none(),
+                name: name.unwrap_or_else(|| PolicyName::from(id)),
+                draft,
+            })),
+        })
+    }
+
+    fn name(&self) -> PolicyName {
+        match self {
+            Self::Named(name) => name.clone(),
+            Self::Given(given) => given.name.clone(),
         }
-        Ok(())
+    }
+
+    fn given(self) -> Option<Given> {
+        match self {
+            Self::Named(_) => None,
+            Self::Given(given) => Some(given),
+        }
+    }
+}
+
+impl Body {
+    fn runtime(&self, id: &Uuid) -> Result<Option<Chosen>, AddError> {
+        let text = self
+            .runtime_policy
+            .as_deref()
+            .filter(|text| says_something(text));
+        let keys = self.ima_sign_verification_keys.as_deref();
+        let keys = keys.filter(|text| says_something(text));
+        if keys.is_some() && text.is_none() {
+            return Err(AddError::LonelyKeys);
+        }
+        let key = self.runtime_policy_key.as_deref();
+        let draft = text.map(|text| Draft::runtime(text, key)?.with_keys(keys));
+        let name = ("runtime_policy_name", self.runtime_policy_name.as_deref());
+        Chosen::of(id, name, draft)
+    }
+
+    fn measured_boot(&self, id: &Uuid) -> Result<Option<Chosen>, AddError> {
+        let text = self
+            .mb_policy
+            .as_deref()
+            .filter(|text| says_something(text));
+        let draft = text.map(|text| {
+            let bytes = text.as_bytes().to_vec();
+            Draft::parse(PolicyKind::MeasuredBoot, bytes, None)
+        });
+        let name = ("mb_policy_name", self.mb_policy_name.as_deref());
+        Chosen::of(id, name, draft)
     }
 }
 
@@ -189,15 +263,9 @@ impl<'de> Deserialize<'de> for Port {
     }
 }
 
-/// Whether a policy is there: Keylime's tenant sends `null`, `""`, `"{}"` or `"[]"` where none was given.
-fn says_something(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::String(text) => !matches!(text.trim(), "" | "{}" | "[]"),
-        Value::Array(values) => !values.is_empty(),
-        Value::Object(fields) => !fields.is_empty(),
-        Value::Bool(_) | Value::Number(_) => true,
-    }
+/// Whether a policy is there: Keylime's tenant sends `""`, `"{}"` or `"[]"` where none was given, and `{}` in base64.
+fn says_something(text: &str) -> bool {
+    !matches!(text.trim(), "" | "{}" | "[]" | "e30=")
 }
 
 fn half(text: &str) -> Result<Zeroizing<Vec<u8>>, AddError> {

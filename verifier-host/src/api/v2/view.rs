@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::policy::PolicyName;
 use crate::rounds::node::{Node, unix_now};
 use crate::rounds::progress::{AttestationStatus, Failure, OperationalState, Unreachable};
+use crate::rounds::schedule::Rounds;
 
 /// A node as tenants see it. It has no secret: Keylime's `v` is always null here.
 #[derive(Debug, Serialize)]
@@ -18,6 +20,8 @@ pub struct View {
     meta_data: String,
     has_mb_refstate: u8,
     has_runtime_policy: u8,
+    runtime_policy_name: Option<PolicyName>,
+    mb_policy_name: Option<PolicyName>,
     accept_tpm_hash_algs: Vec<String>,
     accept_tpm_encryption_algs: Vec<String>,
     accept_tpm_signing_algs: Vec<String>,
@@ -48,7 +52,8 @@ pub struct View {
 impl View {
     /// The node at this moment.
     #[must_use]
-    pub fn of(node: &Node, interval: Duration) -> Self {
+    pub fn of(node: &Node, rounds: &Rounds) -> Self {
+        let interval = rounds.interval();
         let progress = node.progress();
         let attestation_status = if node.terms.is_push() {
             progress.status_of_caller(unix_now(), silence(interval))
@@ -71,8 +76,10 @@ impl View {
             port: text.port,
             tpm_policy: text.tpm_policy,
             meta_data: text.metadata,
-            has_mb_refstate: 0,
-            has_runtime_policy: 0,
+            has_mb_refstate: u8::from(text.mb_policy.is_some()),
+            has_runtime_policy: u8::from(text.runtime_policy.is_some()),
+            runtime_policy_name: text.runtime_policy,
+            mb_policy_name: text.mb_policy,
             accept_tpm_hash_algs: text.accept_tpm_hash_algs,
             accept_tpm_encryption_algs: text.accept_tpm_encryption_algs,
             accept_tpm_signing_algs: text.accept_tpm_signing_algs,
@@ -96,7 +103,7 @@ impl View {
             v_provided: node.has_v.then_some(given),
             failure: standing.failure,
             unreachable: tally.unreachable,
-            warnings: if node.terms.policy.is_empty() {
+            warnings: if rounds.policies().decide_nothing(&node.terms) {
                 vec![NO_POLICY]
             } else {
                 vec![]
@@ -117,7 +124,7 @@ const SILENT_INTERVALS: u32 = 5;
 pub const VERIFIER_ID: &str = "default";
 
 /// What an operator must not overlook.
-pub const NO_POLICY: &str = "no policy names a PCR: whatever this node boots passes, and gets V";
+pub const NO_POLICY: &str = "no policy is set: whatever this node boots passes, and gets V";
 
 /// Keylime's number for its severity `emergency`.
 const EMERGENCY: u8 = 6;

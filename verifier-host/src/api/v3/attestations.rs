@@ -15,18 +15,20 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::error::{Error, JSON_API, document};
+use super::logs::{self, Logs};
 use super::question::question;
 use super::sessions::rfc3339;
 use super::{Answer, Api, Caller, agent_id, push_of, to_its_end};
-use crate::evidence::pushed::{Asked, Parts, Pushed};
+use crate::evidence::pushed::{Asked, Parts};
 use crate::http::{Peer, read};
 use crate::payloads::Boot;
 use crate::push::Held;
-use crate::push::attestations::{Attestation, NotTaken, Proof, Question, Stage};
+use crate::push::attestations::{AskedLog, Attestation, LogKind, NotTaken, Proof, Question, Stage};
 use crate::push::sessions::{CHALLENGE_LIFE, Session};
+use crate::rounds::logs::Fault;
 use crate::rounds::node::Node;
 use crate::rounds::progress::{Failure, OperationalState};
-use crate::rounds::push::judge;
+use crate::rounds::push::{Judged, judge};
 
 /// Begins an attestation: a challenge, and what is to be quoted.
 pub(super) async fn begin(
@@ -43,12 +45,17 @@ pub(super) async fn begin(
     let now = api.clock.both();
     push.attestations().paced(api.rounds.interval(), now.0)?;
     let body = read(body, MAX_BEGIN_BYTES).await?;
-    let question = question(node, &push.held(), &body)?;
-    let requested = json!({
+    let judged_by = match api.rounds.policies().of(&node.terms) {
+        Ok(judged_by) => judged_by,
+        Err(missing) => return Err(Error::not_passed(missing.to_string())),
+    };
+    let question = question(node, push, judged_by, &body)?;
+    let mut requested = vec![json!({
         "evidence_class": CERTIFICATION,
         "evidence_type": TPM_QUOTE,
         "chosen_parameters": &*question.said.chosen,
-    });
+    })];
+    requested.extend(question.logs.iter().map(logs::requested));
     let index = {
         let mut attestations = push.attestations();
         if attestations.is_evaluating(session.id) {
@@ -64,7 +71,7 @@ pub(super) async fn begin(
             "id": index.to_string(),
             "attributes": {
                 "stage": "awaiting_evidence",
-                "evidence_requested": [requested],
+                "evidence_requested": requested,
                 "created_at": rfc3339(now.1),
                 "challenges_expire_at": rfc3339(now.1 + CHALLENGE_LIFE.as_secs()),
             },
@@ -136,11 +143,12 @@ struct QuoteData<'a> {
     signature: Cow<'a, str>,
 }
 
-/// The parts of a quote, decoded.
+/// The parts of a quote, decoded, and the logs beside it.
 pub(super) struct Evidence {
     pub(super) message: Vec<u8>,
     pub(super) signature: Vec<u8>,
     pub(super) subject_data: Vec<u8>,
+    pub(super) logs: Logs,
 }
 
 impl Evidence {
@@ -171,7 +179,7 @@ struct EchoData<'a> {
 struct EchoAttributes<'a> {
     stage: &'static str,
     evaluation: &'static str,
-    evidence: [EchoEvidence<'a>; 1],
+    evidence: Vec<EchoEvidence<'a>>,
     system_info: &'a RawValue,
 }
 
@@ -181,7 +189,9 @@ struct EchoEvidence<'a> {
     evidence_type: &'static str,
     capabilities: &'a RawValue,
     chosen_parameters: &'a RawValue,
-    data: &'a RawValue,
+    /// Of a quote alone: logs are long, and whoever sent them has them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
 }
 
 #[derive(Serialize)]
@@ -198,29 +208,48 @@ pub(super) async fn finish(
 ) -> Answer {
     let session = api.session(&headers, &agent_id(&id)?)?;
     json_api(&headers)?;
-    let body: Bytes = read(body, MAX_FINISH_BYTES).await?;
-    let (data, evidence) = evidence(&body)?;
-    let now = api.clock.now();
-    let (index, question) = {
+    let (index, wanted) = {
         let mut attestations = push_of(&session.node)?.attestations();
         let index = number(&index, || {
             attestations.latest(Some(session.id)).map(|one| one.index)
         })?;
-        (
-            index,
-            attestations
-                .take(index, session.id, now)
-                .map_err(not_taken)?,
-        )
+        (index, attestations.asked_logs(index, session.id))
     };
+    let limit = match wanted.is_empty() {
+        true => MAX_FINISH_BYTES,
+        false => MAX_FINISH_BYTES + MAX_LOGS_BYTES,
+    };
+    let body: Bytes = read(body, limit).await?;
+    let (data, evidence) = evidence(&body, &wanted)?;
+    let now = api.clock.now();
+    let question = push_of(&session.node)?
+        .attestations()
+        .take(index, session.id, now)
+        .map_err(not_taken)?;
+    let is_long = body.len() > LONG_EVIDENCE_BYTES;
     let settling = Settling {
         api: api.clone(),
         session,
         index,
         now,
+        is_long,
     };
     let question = to_its_end(settling.settle(question, evidence)).await?;
     let said = &question.said;
+    let mut echoed = vec![EchoEvidence {
+        evidence_class: CERTIFICATION,
+        evidence_type: TPM_QUOTE,
+        capabilities: &said.capabilities,
+        chosen_parameters: &said.chosen,
+        data: Some(data),
+    }];
+    echoed.extend(question.logs.iter().map(|log| EchoEvidence {
+        evidence_class: LogKind::CLASS,
+        evidence_type: log.kind.name(),
+        capabilities: &log.capabilities,
+        chosen_parameters: &log.chosen,
+        data: None,
+    }));
     let echo = Echo {
         data: EchoData {
             kind: "attestation",
@@ -228,13 +257,7 @@ pub(super) async fn finish(
             attributes: EchoAttributes {
                 stage: "evaluating_evidence",
                 evaluation: "pending",
-                evidence: [EchoEvidence {
-                    evidence_class: CERTIFICATION,
-                    evidence_type: TPM_QUOTE,
-                    capabilities: &said.capabilities,
-                    chosen_parameters: &said.chosen,
-                    data,
-                }],
+                evidence: echoed,
                 system_info: &said.system_info,
             },
         },
@@ -245,14 +268,17 @@ pub(super) async fn finish(
     Ok(document(StatusCode::ACCEPTED, &echo))
 }
 
-fn evidence(body: &[u8]) -> Result<(&RawValue, Evidence), Error> {
+/// The quote as it stands and decoded, with the logs that were asked for behind it.
+fn evidence<'a>(body: &'a [u8], wanted: &[AskedLog]) -> Result<(&'a RawValue, Evidence), Error> {
     let finish: Finish<'_> = serde_json::from_slice(body)
         .map_err(|error| Error::document("/data", format!("not the document expected: {error}")))?;
-    let [one] = finish.data.attributes.evidence_collected.as_slice() else {
-        return Err(Error::document(
-            COLLECTED_POINTER,
-            "one tpm_quote was asked for",
-        ));
+    let collected = finish.data.attributes.evidence_collected;
+    let (one, rest) = match collected.split_first() {
+        Some((one, rest)) if rest.len() == wanted.len() => (one, rest),
+        _ => {
+            let detail = format!("a tpm_quote and {} logs were asked for", wanted.len());
+            return Err(Error::document(COLLECTED_POINTER, detail));
+        }
     };
     if one.evidence_class != CERTIFICATION || one.evidence_type != TPM_QUOTE {
         let pointer = format!("{COLLECTED_POINTER}/0/evidence_type");
@@ -269,8 +295,23 @@ fn evidence(body: &[u8]) -> Result<(&RawValue, Evidence), Error> {
         message: decode("/message", &data.message)?,
         signature: decode("/signature", &data.signature)?,
         subject_data: decode("/subject_data", &data.subject_data)?,
+        logs: logs_of(rest, wanted)?,
     };
     Ok((one.data, evidence))
+}
+
+fn logs_of(collected: &[Collected<'_>], wanted: &[AskedLog]) -> Result<Logs, Error> {
+    let mut logs = Logs::default();
+    for (place, (one, log)) in (1..).zip(collected.iter().zip(wanted)) {
+        let pointer = format!("{COLLECTED_POINTER}/{place}");
+        let name = log.kind.name();
+        if one.evidence_class != LogKind::CLASS || one.evidence_type != name {
+            let pointer = format!("{pointer}/evidence_type");
+            return Err(Error::document(pointer, format!("{name} was asked for")));
+        }
+        logs.read(log, one.data, &format!("{pointer}/data"))?;
+    }
+    Ok(logs)
 }
 
 fn not_taken(why: NotTaken) -> Error {
@@ -300,6 +341,8 @@ struct Settling {
     session: Arc<Session>,
     index: u64,
     now: Instant,
+    /// Whether judging takes so long that others would notice.
+    is_long: bool,
 }
 
 impl Settling {
@@ -308,26 +351,55 @@ impl Settling {
         question: Box<Question>,
         evidence: Evidence,
     ) -> Result<Box<Question>, Error> {
-        let node = &self.session.node;
-        let asked = Asked {
-            challenge: &question.challenge,
-            bank: question.bank,
-            pcrs: question.pcrs,
-            previous: question.previous,
+        let node = Arc::clone(&self.session.node);
+        let judge = move || {
+            let asked = Asked {
+                challenge: &question.challenge,
+                bank: question.bank,
+                pcrs: question.pcrs,
+                previous: question.previous,
+            };
+            let logs = (&question.asked, evidence.logs.came());
+            let judged = judge(&node.terms, evidence.parts(), &asked, logs);
+            (question, judged)
         };
-        let settled = match judge(&node.terms, evidence.parts(), &asked) {
-            Ok(pushed) => self.passed(&question, pushed).await,
-            Err(failure) => self.failed(*failure).await,
+        let judged = match self.is_long {
+            true => tokio::task::spawn_blocking(judge).await,
+            false => Ok(judge()),
+        };
+        let (question, judged) = match judged {
+            Ok(judged) => judged,
+            Err(error) => {
+                self.set(Stage::Failed {
+                    reason: BROKE_OFF.to_owned(),
+                });
+                return Err(Error::internal(&error));
+            }
+        };
+        let settled = match judged {
+            Ok(judged) => self.passed(&question, judged).await,
+            Err(Fault::ReadAnew) => {
+                self.session.node.remember(None);
+                let reason =
+                    "the node booted anew, and sent the end of its IMA list alone; attest again";
+                self.set(Stage::Failed {
+                    reason: reason.to_owned(),
+                });
+                Ok(())
+            }
+            Err(Fault::Failure(failure)) => self.failed(*failure).await,
         };
         if settled.is_err() {
-            let reason = "the verifier failed; its log says why".to_owned();
-            self.set(Stage::Failed { reason });
+            self.set(Stage::Failed {
+                reason: BROKE_OFF.to_owned(),
+            });
         }
         settled.map(|()| question)
     }
 
-    async fn passed(&self, question: &Question, pushed: Pushed) -> Result<(), Error> {
+    async fn passed(&self, question: &Question, judged: Judged) -> Result<(), Error> {
         let node = &self.session.node;
+        let Judged { pushed, known } = judged;
         let went_back = pushed.went_back;
         let proof = Proof {
             challenge: question.challenge,
@@ -342,6 +414,10 @@ impl Settling {
             let reason = "the node failed or was stopped meanwhile".to_owned();
             self.set(Stage::Failed { reason });
             return Ok(());
+        }
+        node.remember(known);
+        if let Some(push) = &node.push {
+            push.attestations().see_system(&question.said.system_info);
         }
         self.session.extend(self.now);
         self.set(Stage::Passed(Box::new(proof)));
@@ -477,3 +553,11 @@ const COLLECTED_POINTER: &str = "/data/attributes/evidence_collected";
 /// Capabilities are kept until the evidence comes.
 const MAX_BEGIN_BYTES: usize = 32 << 10;
 const MAX_FINISH_BYTES: usize = 64 << 10;
+
+/// The IMA list of a busy server, whole, and a boot log beside it.
+const MAX_LOGS_BYTES: usize = 96 << 20;
+
+/// Evidence that is judged beside other work: hashing a whole list takes as long as hundreds of quotes.
+const LONG_EVIDENCE_BYTES: usize = 128 << 10;
+
+const BROKE_OFF: &str = "the verifier failed; its log says why";

@@ -37,6 +37,7 @@ pub(super) async fn deposit(
     let place = deposit::Node {
         id: &node.id,
         terms: &node.terms,
+        is_judged: api.rounds.policies().decide_about_the_boot(&node.terms),
         ek: ek.as_ref(),
     };
     let draft = Draft::parse(&body, place, api.max_payload_bytes);

@@ -1,6 +1,4 @@
-//! What a node is asked for, of what it says it can.
-//!
-//! A quote alone so far; logs come after it: `uefi_log`, then `ima_log`.
+//! What a node is asked for, of what it says it can: a quote, and the logs that its policies are about.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,8 +15,11 @@ use serde_json::value::RawValue;
 
 use super::attestations::{CERTIFICATION, TPM_QUOTE};
 use super::error::Error;
-use crate::push::Held;
-use crate::push::attestations::{Question, Said};
+use super::logs;
+use crate::policies::JudgedBy;
+use crate::push::attestations::{LogKind, Question, Said};
+use crate::push::{Held, Push};
+use crate::rounds::logs::Asked;
 use crate::rounds::node::Node;
 
 #[derive(Deserialize)]
@@ -74,13 +75,20 @@ struct Chosen<'a> {
     certification_key: &'a RawValue,
 }
 
-/// What this node is asked for: what its policy names, and with a deposit what a release needs.
-pub(super) fn question(node: &Node, held: &Held, body: &[u8]) -> Result<Question, Error> {
+/// What this node is asked for: what its policies are about, and with a deposit what a release needs.
+pub(super) fn question(
+    node: &Node,
+    push: &Push,
+    judged_by: JudgedBy,
+    body: &[u8],
+) -> Result<Question, Error> {
+    let held = &push.held();
     let begin: Begin<'_> = serde_json::from_slice(body)
         .map_err(|error| Error::document("/data", format!("not the document expected: {error}")))?;
     let attributes = begin.data.attributes;
-    let mut supported = attributes.evidence_supported.iter();
+    let supported = &attributes.evidence_supported;
     let quote = supported
+        .iter()
         .find(|one| one.evidence_class == CERTIFICATION && one.evidence_type == TPM_QUOTE)
         .ok_or_else(|| Error::document(SUPPORTED_POINTER, "a tpm_quote is needed"))?;
     let pointer = |rest: &str| format!("{SUPPORTED_POINTER}/0/capabilities{rest}");
@@ -100,7 +108,19 @@ pub(super) fn question(node: &Node, held: &Held, body: &[u8]) -> Result<Question
         let detail = format!("PCRs of bank {} are needed", bank.name());
         return Err(Error::document(pointer("/available_subjects"), detail));
     }
-    let pcrs = selection(node, held);
+    let mut asked = Asked::new(judged_by, node.known());
+    if !push.attestations().is_same_system(attributes.system_info) {
+        asked = asked.from_the_first_line();
+    }
+    let has = |kind: LogKind| {
+        let is_it = |one: &&Supported<'_>| {
+            one.evidence_class == LogKind::CLASS && one.evidence_type == kind.name()
+        };
+        let one = supported.iter().find(is_it)?;
+        Some(one.capabilities)
+    };
+    let (asked, logs) = logs::choose(asked, has, SUPPORTED_POINTER)?;
+    let pcrs = selection(node, held, &asked);
     let mut challenge = [0; CHALLENGE_BYTES];
     SysRng
         .try_fill_bytes(&mut challenge)
@@ -119,6 +139,8 @@ pub(super) fn question(node: &Node, held: &Held, body: &[u8]) -> Result<Question
         bank,
         pcrs,
         previous: last_clock(node, held),
+        logs,
+        asked,
         said: Said {
             capabilities: quote.capabilities.to_owned(),
             chosen,
@@ -148,8 +170,9 @@ fn bank(node: &Node, held: &Held) -> Result<HashAlg, Error> {
     })
 }
 
-fn selection(node: &Node, held: &Held) -> PcrMask {
-    let policy = node.terms.policy.mask();
+fn selection(node: &Node, held: &Held, asked: &Asked) -> PcrMask {
+    let logs = asked.pcrs().iter();
+    let policy = logs.fold(node.terms.policy.mask(), PcrMask::with);
     match &held.deposit {
         Some(deposit) => policy.with(deposit.manifest.cap.pcr).with(STATEMENT_PCR),
         // A quote of nothing is none.

@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::attestations::Evidence;
 use super::error::{Error, plain};
+use super::logs::Logs;
 use super::{Answer, Api, agent_id, push_of, to_its_end};
 use crate::evidence::pushed::{Asked, check};
 use crate::http::read_json;
@@ -53,6 +54,7 @@ pub(super) async fn receipt(
         message: decode(&delivered.message)?,
         signature: decode(&delivered.signature)?,
         subject_data: decode(&delivered.subject_data)?,
+        logs: Logs::default(),
     };
     let said = judge(&session, &receipt, &evidence)?;
     let stored = StoredReceipt {

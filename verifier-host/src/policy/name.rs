@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use agent_core::wire::text::Uuid;
+use serde::{Deserialize, Serialize};
+
 /// The longest name, in bytes: Keylime's verifier has columns of this size.
 const MAX_NAME_BYTES: usize = 255;
 
@@ -13,7 +16,7 @@ const MAX_NAME_BYTES: usize = 255;
 const PUNCTUATION: &str = "-._~!$&'()*+,;=:@";
 
 /// The two kinds of policies that a verifier keeps under names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PolicyKind {
     /// What IMA may measure.
     Runtime,
@@ -53,7 +56,7 @@ impl PolicyKind {
 /// Why a text is no name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is no name of a policy: 1 to {MAX_NAME_BYTES} letters, digits and any of {PUNCTUATION}, not dots alone"
+    "{text:?} is no name of a policy: 1 to {MAX_NAME_BYTES} letters, digits and any of {PUNCTUATION}, not \".\" or \"..\""
 )]
 pub struct NameError {
     /// What was given, cut to a line.
@@ -61,7 +64,8 @@ pub struct NameError {
 }
 
 /// The name that a verifier keeps a policy under; part of a path as it stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct PolicyName(String);
 
 impl PolicyName {
@@ -72,8 +76,8 @@ impl PolicyName {
     pub fn parse(text: String) -> Result<Self, NameError> {
         let allowed = |letter: char| letter.is_ascii_alphanumeric() || PUNCTUATION.contains(letter);
         // `.` and `..` would name another path.
-        let only_dots = text.chars().all(|letter| letter == '.');
-        if text.len() <= MAX_NAME_BYTES && text.chars().all(allowed) && !only_dots {
+        let is_name = !matches!(text.as_str(), "" | "." | "..");
+        if is_name && text.len() <= MAX_NAME_BYTES && text.chars().all(allowed) {
             return Ok(Self(text));
         }
         Err(NameError {
@@ -85,6 +89,21 @@ impl PolicyName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for PolicyName {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        Self::parse(text)
+    }
+}
+
+/// A policy that was given for one node, without a name, has the node's.
+impl From<&Uuid> for PolicyName {
+    fn from(id: &Uuid) -> Self {
+        Self(id.to_string())
     }
 }
 
