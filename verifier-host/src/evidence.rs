@@ -9,6 +9,7 @@ pub mod ima;
 pub mod public;
 pub mod pushed;
 pub mod quote;
+pub mod shown;
 pub mod signature;
 #[cfg(any(test, feature = "software-tpm"))]
 #[expect(

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use agent_core::wire::quote::{Digest, PcrMask};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
+pub mod explain;
 pub mod measured_boot;
 mod name;
 pub mod runtime;
@@ -50,7 +51,7 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Pairs<V> {
 }
 
 /// The bytes of hexadecimal text, if it is that and no longer than the largest digest.
-fn from_hex(text: &str) -> Option<Digest> {
+pub(crate) fn from_hex(text: &str) -> Option<Digest> {
     let nibble = |letter: u8| {
         let value = char::from(letter).to_digit(16)?;
         u8::try_from(value).ok()

@@ -21,6 +21,7 @@ pub mod nodes;
 pub mod payloads;
 pub mod policies;
 pub mod registrations;
+mod shown;
 
 /// What a database can't do, or not here.
 #[derive(Debug, Error)]

@@ -48,6 +48,7 @@ pub fn routes(api: Api) -> Router {
         .route("/{version}/agents/{id}", node)
         .route("/{version}/agents/{id}/reactivate", put(reactivate))
         .route("/{version}/agents/{id}/stop", put(stop))
+        .route("/{version}/agents/{id}/evidence", get(evidence))
         .merge(policies::routes())
         .layer(from_fn(administrators_only))
         .layer(from_fn(supported_versions_only))
@@ -132,6 +133,21 @@ async fn reactivate(State(api): State<Api>, path: AgentPath) -> Answer {
 
 async fn stop(State(api): State<Api>, path: AgentPath) -> Answer {
     known(changed(api.rounds.stop(id_of(path)?).await))
+}
+
+/// Ours: what a node showed when it failed last.
+async fn evidence(State(api): State<Api>, path: AgentPath) -> Answer {
+    let id = id_of(path)?;
+    if api.rounds.get(&id).is_none() {
+        return Err(ApiError::not_found("agent id not found"));
+    }
+    let shown = api.rounds.store().shown(&id).await;
+    match shown.map_err(|error| ApiError::internal(&error))? {
+        Some((at, shown)) => Ok(success(json!({ "at": at, "evidence": shown }))),
+        None => Err(ApiError::not_found(
+            "no evidence is kept: the node hasn't failed by a policy since it was added",
+        )),
+    }
 }
 
 fn changed(result: Result<(), ChangeError>) -> Answer {

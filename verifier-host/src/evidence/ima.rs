@@ -138,6 +138,21 @@ pub enum ImaError<E> {
     },
 }
 
+impl<E> ImaError<E> {
+    /// The line that decides, counted from 1; none where no single one does.
+    #[must_use]
+    pub const fn line(&self) -> Option<u64> {
+        match self {
+            Self::Line { line, .. }
+            | Self::TemplateHash { line, .. }
+            | Self::Pcr { line, .. }
+            | Self::Refused { line, .. } => Some(*line),
+            Self::Behind { matched, .. } => Some(*matched),
+            Self::NoMatch { .. } | Self::Bank { .. } => None,
+        }
+    }
+}
+
 struct Span<'a>(u64, u64, &'a str);
 
 impl fmt::Display for Span<'_> {

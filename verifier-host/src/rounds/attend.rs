@@ -23,6 +23,7 @@ use super::node::{Node, unix_now};
 use super::progress::{Failure, OperationalState, Standing};
 use super::round::{Challenge, Extent, Nonce, Passed, Reply, Verdict};
 use super::schedule::Shared;
+use crate::evidence::shown::Shown;
 use crate::link::{Limits, Link, LinkError, Method};
 use crate::policies::MissingPolicy;
 use crate::revocation;
@@ -129,7 +130,7 @@ impl Attendant {
             }
             Ok(Verdict::Renegotiate) => self.renegotiate().await,
             Ok(Verdict::Later(reason)) => self.unreachable(format!("it can't quote now: {reason}")),
-            Ok(Verdict::Failed(state, failure)) => self.failed(state, failure).await,
+            Ok(Verdict::Failed(state, failure, shown)) => self.failed(state, failure, shown).await,
             Err(reason) => self.unreachable(reason),
         }
     }
@@ -286,7 +287,7 @@ impl Attendant {
             reason: format!("no API version to talk to the agent: {reason}"),
             context: json!({ "context": reason }),
         };
-        self.failed(OperationalState::Failed, failure).await
+        self.failed(OperationalState::Failed, failure, None).await
     }
 
     fn unreachable(&mut self, reason: String) -> Duration {
@@ -309,9 +310,15 @@ impl Attendant {
         jittered(doubled.min(self.shared.interval * MAX_BACKOFF_INTERVALS))
     }
 
-    async fn failed(&mut self, state: OperationalState, failure: Failure) -> Duration {
+    async fn failed(
+        &mut self,
+        state: OperationalState,
+        failure: Failure,
+        shown: Option<Box<Shown>>,
+    ) -> Duration {
         let notice = record_failure(&self.shared, &self.node, state, failure).await;
         self.write().await;
+        keep(&self.shared, &self.node, shown.as_deref()).await;
         spread(&self.shared, &self.node, notice);
         Duration::ZERO
     }
@@ -362,6 +369,15 @@ pub(super) async fn record_failure(
     notice
 }
 
+/// Keeps what a node showed, for whoever asks why it failed. That it failed doesn't depend on it.
+pub(super) async fn keep(shared: &Shared, node: &Node, shown: Option<&Shown>) {
+    if let Some(shown) = shown
+        && let Err(error) = shared.store.save_shown(&node.id, unix_now(), shown).await
+    {
+        warn!(agent = %node.id, "what it showed can't be kept: {error}");
+    }
+}
+
 /// Sends a revocation to all peers, in the background.
 pub(super) fn spread(shared: &Shared, node: &Arc<Node>, notice: Option<Bytes>) {
     if let Some(notice) = notice {
@@ -371,7 +387,7 @@ pub(super) fn spread(shared: &Shared, node: &Arc<Node>, notice: Option<Bytes>) {
 
 /// The verdict about a node whose policy isn't there: it can't pass.
 pub(super) fn unjudged(missing: &MissingPolicy) -> Verdict {
-    Verdict::Failed(OperationalState::Failed, missing_policy(missing))
+    Verdict::Failed(OperationalState::Failed, missing_policy(missing), None)
 }
 
 /// What is said of a policy that isn't there. No word about the node: it revokes nothing.

@@ -1,4 +1,4 @@
-//! What a node's logs say beside its quote: IMA's list and the boot log, each judged by the node's policy for it.
+//! What a node shows, judged: its PCRs by its terms, IMA's list and the boot log each by the node's policy for it.
 //!
 //! A list is judged once: what is known of it from the last pass ([`Known`]) makes that only new lines travel. It counts for one
 //! boot, one bank and one policy; after any change the list is read from its first line again. A restart of the verifier loses
@@ -7,15 +7,21 @@
 use std::sync::Arc;
 
 use agent_core::wire::quote::{ClockInfo, HashAlg, PcrDump, PcrMask};
+use agent_core::wire::text::Hex;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
 
 use super::progress::Failure;
-use crate::evidence::eventlog::EventLog;
+use super::round::wrong_pcr;
+use super::terms::Terms;
+use crate::evidence::eventlog::{EventLog, EventLogError};
 use crate::evidence::ima::{self, ImaError, Matched, Replayed};
+use crate::evidence::shown::{self, Shown, ShownList};
 use crate::policies::{JudgedBy, Kept, PolicyDigest};
-use crate::policy::IMA_PCR;
 use crate::policy::measured_boot::MeasuredBootPolicy;
 use crate::policy::runtime::{Judge, Learnt, Refusal, RuntimePolicy};
+use crate::policy::{IMA_PCR, PolicyName};
 
 /// What is known of a node's IMA list since its last pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,13 +61,27 @@ pub struct List<'a> {
     pub lines: &'a [u8],
 }
 
-/// Why logs don't let a node pass.
+/// Why what a node showed doesn't let it pass.
 #[derive(Debug)]
 pub enum Fault {
     /// What came doesn't continue what is known, because the node booted anew: the whole list is needed.
     ReadAnew,
-    /// They don't hold.
-    Failure(Box<Failure>),
+    /// It doesn't hold.
+    Failed(Box<Failed>),
+}
+
+/// Evidence that doesn't hold, though its quote does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failed {
+    /// Why.
+    pub failure: Failure,
+    /// What was judged.
+    pub shown: Shown,
+}
+
+enum Refused {
+    ReadAnew,
+    Failure(Failure),
 }
 
 impl Asked {
@@ -116,7 +136,8 @@ impl Asked {
         policy.map_or(PcrMask::EMPTY, |kept| kept.policy.pcrs())
     }
 
-    /// Judges logs by the policies, against PCR values that were checked. What is known of the list from now on.
+    /// Judges PCR values that were checked, and the logs beside them, by a node's terms and policies. What is known of the list
+    /// from now on.
     ///
     /// # Errors
     /// [`Fault`].
@@ -125,10 +146,30 @@ impl Asked {
     /// Linear in the logs.
     pub fn judge(
         &self,
+        terms: &Terms,
         came: Came<'_>,
         quoted: &PcrDump,
         clock: ClockInfo,
     ) -> Result<Option<Arc<Known>>, Fault> {
+        self.judge_all(terms, came, quoted, clock)
+            .map_err(|refusal| match refusal {
+                Refused::ReadAnew => Fault::ReadAnew,
+                Refused::Failure(failure) => {
+                    let shown = self.shown(&failure, terms, came, quoted);
+                    Fault::Failed(Box::new(Failed { failure, shown }))
+                }
+            })
+    }
+
+    fn judge_all(
+        &self,
+        terms: &Terms,
+        came: Came<'_>,
+        quoted: &PcrDump,
+        clock: ClockInfo,
+    ) -> Result<Option<Arc<Known>>, Refused> {
+        let judged = terms.policy.judge(quoted.values());
+        judged.map_err(|mismatch| Refused::Failure(wrong_pcr(&mismatch)))?;
         if let Some(kept) = &self.judged_by.measured_boot {
             self.judge_boot(&kept.policy, came.boot_log, quoted)?;
         }
@@ -138,12 +179,40 @@ impl Asked {
         }
     }
 
+    fn shown(&self, failure: &Failure, terms: &Terms, came: Came<'_>, quoted: &PcrDump) -> Shown {
+        let list = came.list.filter(|_| self.wants_list()).map(|list| {
+            let known = self.known.as_ref().filter(|_| list.after > 0);
+            let from = known
+                .map(|known| known.replayed.clone())
+                .unwrap_or_default();
+            let at_least = known.map_or(0, |known| known.seen);
+            ShownList::of(&String::from_utf8_lossy(list.lines), &from, at_least)
+        });
+        let boot_log = came.boot_log.filter(|_| self.wants_boot_log());
+        let pcr = |(pcr, value): (u8, &[u8])| (pcr, Hex(value).to_string());
+        Shown {
+            version: shown::VERSION,
+            failure: failure.reason.clone(),
+            bank: quoted.bank().name().to_owned(),
+            pcrs: values(quoted).map(pcr).collect(),
+            tpm_policy: terms.text.tpm_policy.clone(),
+            runtime_policy: terms
+                .text
+                .runtime_policy
+                .as_ref()
+                .map(PolicyName::to_string),
+            mb_policy: terms.text.mb_policy.as_ref().map(PolicyName::to_string),
+            ima: list,
+            boot_log: boot_log.map(|log| BASE64_STANDARD.encode(log)),
+        }
+    }
+
     fn judge_boot(
         &self,
         policy: &MeasuredBootPolicy,
         log: Option<&[u8]>,
         quoted: &PcrDump,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Refused> {
         let pcrs = self.boot_pcrs();
         if pcrs == PcrMask::EMPTY {
             return Ok(());
@@ -156,19 +225,16 @@ impl Asked {
                     .to_owned(),
             )
         })?;
-        let failed = |event: String, reason: String| {
-            failure(
-                &format!("measured_boot.{event}"),
-                format!("the boot log: {reason}"),
-            )
+        let failed = |error: EventLogError| {
+            let event = format!("measured_boot.{}", error.event());
+            failure(&event, format!("the boot log: {error}"))
         };
-        let log = EventLog::parse(log).map_err(|error| failed(error.event(), error.to_string()))?;
+        let log = EventLog::parse(log).map_err(failed)?;
         let bank = quoted.bank();
-        log.check(bank, values(quoted), pcrs)
-            .map_err(|error| failed(error.event(), error.to_string()))?;
+        log.check(bank, values(quoted), pcrs).map_err(failed)?;
         policy
             .judge(&log, bank)
-            .map_err(|error| failed(error.event().to_owned(), error.to_string()))
+            .map_err(|error| failure(error.event(), format!("the boot log: {error}")))
     }
 
     fn judge_list(
@@ -177,7 +243,7 @@ impl Asked {
         list: Option<List<'_>>,
         quoted: &PcrDump,
         clock: ClockInfo,
-    ) -> Result<Arc<Known>, Fault> {
+    ) -> Result<Arc<Known>, Refused> {
         let list = list.ok_or_else(|| {
             failure(
                 "ima.missing_list",
@@ -222,7 +288,7 @@ impl Asked {
         list: List<'_>,
         bank: HashAlg,
         clock: ClockInfo,
-    ) -> Result<Option<&Known>, Fault> {
+    ) -> Result<Option<&Known>, Refused> {
         let wanted = self.first_line();
         match (list.after, self.known.as_deref()) {
             (0, _) => Ok(None),
@@ -230,7 +296,7 @@ impl Asked {
                 if known.boot == boot(clock) && known.bank == bank {
                     Ok(Some(known))
                 } else {
-                    Err(Fault::ReadAnew)
+                    Err(Refused::ReadAnew)
                 }
             }
             (after, _) => {
@@ -254,14 +320,14 @@ fn values(quoted: &PcrDump) -> impl Iterator<Item = (u8, &[u8])> {
         .map(|(pcr, value)| (*pcr, &value[..]))
 }
 
-fn refused(error: &ImaError<Refusal>) -> Fault {
+fn refused(error: &ImaError<Refusal>) -> Refused {
     failure(error.event(), error.to_string())
 }
 
-fn failure(event_id: &str, reason: String) -> Fault {
-    Fault::Failure(Box::new(Failure {
+fn failure(event_id: &str, reason: String) -> Refused {
+    Refused::Failure(Failure {
         event_id: event_id.to_owned(),
         context: json!({ "context": &reason }),
         reason,
-    }))
+    })
 }

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use agent_core::wire::quote::ClockInfo;
 use serde_json::json;
 
-use super::attend::{record_failure, spread};
+use super::attend::{keep, record_failure, spread};
 use super::logs::{self, Came, Fault, Known};
 use super::node::{Node, unix_now};
 use super::progress::{Algorithms, Failure, OperationalState};
-use super::round::{event, wrong_pcr};
+use super::round::event;
 use super::schedule::{ChangeError, Rounds};
 use super::terms::Terms;
 use crate::evidence::pushed::{self, Asked, Parts, Pushed};
 use crate::evidence::quote::QuoteError;
+use crate::evidence::shown::Shown;
 
 /// What evidence that holds brings.
 #[derive(Debug)]
@@ -24,6 +25,15 @@ pub struct Judged {
     pub pushed: Pushed,
     /// What is known of the node's IMA list from now on.
     pub known: Option<Arc<Known>>,
+}
+
+/// Why evidence doesn't let a node pass.
+#[derive(Debug)]
+pub enum NotPassed {
+    /// The node booted anew, and its whole IMA list is needed.
+    ReadAnew,
+    /// It doesn't hold; with what the node showed, if the quote did.
+    Failed(Failure, Option<Box<Shown>>),
 }
 
 /// Judges a quote by the node's terms, and the logs beside it by its policies.
@@ -35,13 +45,14 @@ pub fn judge(
     parts: Parts<'_>,
     asked: &Asked<'_>,
     (logs, came): (&logs::Asked, Came<'_>),
-) -> Result<Judged, Fault> {
-    let failed = |failure| Fault::Failure(Box::new(failure));
+) -> Result<Judged, NotPassed> {
     let pushed = pushed::check(&terms.ak, parts, asked);
-    let pushed = pushed.map_err(|error| failed(quote_failure(&error)))?;
-    let judged = terms.policy.judge(pushed.pcrs.values());
-    judged.map_err(|mismatch| failed(wrong_pcr(&mismatch)))?;
-    let known = logs.judge(came, &pushed.pcrs, pushed.clock)?;
+    let pushed = pushed.map_err(|error| NotPassed::Failed(quote_failure(&error), None))?;
+    let known = logs.judge(terms, came, &pushed.pcrs, pushed.clock);
+    let known = known.map_err(|fault| match fault {
+        Fault::ReadAnew => NotPassed::ReadAnew,
+        Fault::Failed(failed) => NotPassed::Failed(failed.failure, Some(Box::new(failed.shown))),
+    })?;
     Ok(Judged { pushed, known })
 }
 
@@ -105,6 +116,7 @@ impl Rounds {
         &self,
         node: &Arc<Node>,
         failure: Failure,
+        shown: Option<Box<Shown>>,
     ) -> Result<(), ChangeError> {
         let node = Arc::clone(node);
         self.to_its_end(|this| async move {
@@ -116,6 +128,7 @@ impl Rounds {
             let notice = record_failure(&this.shared, &node, state, failure).await;
             let progress = node.progress();
             let written = this.shared.store.save_progress(&node.id, &progress).await;
+            keep(&this.shared, &node, shown.as_deref()).await;
             spread(&this.shared, &node, notice);
             Ok(written?)
         })

@@ -17,10 +17,11 @@ use rand::rngs::{SysError, SysRng};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::logs::{self, Asked, Came, Known, List};
+use super::logs::{self, Asked, Came, Failed, Known, List};
 use super::progress::{Algorithms, Failure, OperationalState, Progress};
 use super::terms::Terms;
 use crate::evidence::quote::{self, QuoteError};
+use crate::evidence::shown::Shown;
 use crate::policy::tpm::PcrMismatch;
 
 /// What a node is asked, once.
@@ -67,8 +68,8 @@ pub enum Verdict {
     Renegotiate,
     /// The node can't answer just now; the text says what it said.
     Later(String),
-    /// The node fails, and ends in this state.
-    Failed(OperationalState, Failure),
+    /// The node fails, and ends in this state; with what it showed, if the quote held.
+    Failed(OperationalState, Failure, Option<Box<Shown>>),
 }
 
 /// What a quote that holds brings.
@@ -156,7 +157,7 @@ impl Challenge {
                     reason: format!("the agent refuses to quote: {}", said(reply)),
                     context: json!({ "status": reply.status }),
                 };
-                return Verdict::Failed(OperationalState::Failed, failure);
+                return Verdict::Failed(OperationalState::Failed, failure, None);
             }
         }
         match self.evidence(terms, progress, reply.body) {
@@ -164,7 +165,11 @@ impl Challenge {
             Err(Fault::KeyMayHaveChanged) => Verdict::AskInFull,
             Err(Fault::BootedAnew) => Verdict::ReadAnew,
             Err(Fault::Failure(failure)) => {
-                Verdict::Failed(OperationalState::InvalidQuote, *failure)
+                Verdict::Failed(OperationalState::InvalidQuote, *failure, None)
+            }
+            Err(Fault::Failed(failed)) => {
+                let shown = Some(Box::new(failed.shown));
+                Verdict::Failed(OperationalState::InvalidQuote, failed.failure, shown)
             }
         }
     }
@@ -194,17 +199,12 @@ impl Challenge {
         };
         let quoted = quote::check(&terms.ak, &answer.quote, &challenge)
             .map_err(|error| self.fault(error))?;
-        let values = quoted.pcrs.values();
-        terms
-            .policy
-            .judge(values)
-            .map_err(|mismatch| pcr_failure(&mismatch))?;
         let boot_log = answer.boot_log()?;
         let came = Came {
             list: answer.list(),
             boot_log: boot_log.as_deref(),
         };
-        let known = self.asked.judge(came, &quoted.pcrs, quoted.clock)?;
+        let known = self.asked.judge(terms, came, &quoted.pcrs, quoted.clock)?;
         Ok(Passed {
             clock: quoted.clock,
             algorithms: answer.algorithms(),
@@ -239,6 +239,7 @@ impl Challenge {
 enum Fault {
     KeyMayHaveChanged,
     BootedAnew,
+    Failed(Box<Failed>),
     Failure(Box<Failure>),
 }
 
@@ -256,7 +257,7 @@ impl From<logs::Fault> for Fault {
     fn from(fault: logs::Fault) -> Self {
         match fault {
             logs::Fault::ReadAnew => Self::BootedAnew,
-            logs::Fault::Failure(failure) => Self::Failure(failure),
+            logs::Fault::Failed(failed) => Self::Failed(failed),
         }
     }
 }
@@ -384,10 +385,6 @@ fn quote_failure(event: &str, reason: String) -> Fault {
         json!({ "context": &reason }),
         reason,
     )
-}
-
-fn pcr_failure(mismatch: &PcrMismatch) -> Fault {
-    Fault::Failure(Box::new(wrong_pcr(mismatch)))
 }
 
 /// What is said of a PCR that isn't as the policy wants.

@@ -104,7 +104,7 @@ fn said(verdict: &Verdict) -> String {
         Verdict::ReadAnew => "read anew".into(),
         Verdict::Renegotiate => "renegotiate".into(),
         Verdict::Later(_) => "later".into(),
-        Verdict::Failed(state, failure) => format!("{} {}", u8::from(*state), failure.event_id),
+        Verdict::Failed(state, failure, _) => format!("{} {}", u8::from(*state), failure.event_id),
     }
 }
 
@@ -285,7 +285,7 @@ fn wrong_pcr_is_said_with_both_sides() {
         Extent::Full,
         answer,
     );
-    let Verdict::Failed(OperationalState::InvalidQuote, failure) = verdict else {
+    let Verdict::Failed(OperationalState::InvalidQuote, failure, shown) = verdict else {
         panic!("{verdict:?}");
     };
     assert_eq!(
@@ -297,6 +297,9 @@ fn wrong_pcr_is_said_with_both_sides() {
         "set": null,
     });
     assert_eq!(failure.context, context);
+    let shown = shown.unwrap();
+    assert_eq!(shown.failure, failure.reason);
+    assert_eq!(shown.pcrs[&7], held);
 }
 
 #[test]

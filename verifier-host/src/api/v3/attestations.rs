@@ -20,15 +20,15 @@ use super::question::question;
 use super::sessions::rfc3339;
 use super::{Answer, Api, Caller, agent_id, push_of, to_its_end};
 use crate::evidence::pushed::{Asked, Parts};
+use crate::evidence::shown::Shown;
 use crate::http::{Peer, read};
 use crate::payloads::Boot;
 use crate::push::Held;
 use crate::push::attestations::{AskedLog, Attestation, LogKind, NotTaken, Proof, Question, Stage};
 use crate::push::sessions::{CHALLENGE_LIFE, Session};
-use crate::rounds::logs::Fault;
 use crate::rounds::node::Node;
 use crate::rounds::progress::{Failure, OperationalState};
-use crate::rounds::push::{Judged, judge};
+use crate::rounds::push::{Judged, NotPassed, judge};
 
 /// Begins an attestation: a challenge, and what is to be quoted.
 pub(super) async fn begin(
@@ -378,7 +378,7 @@ impl Settling {
         };
         let settled = match judged {
             Ok(judged) => self.passed(&question, judged).await,
-            Err(Fault::ReadAnew) => {
+            Err(NotPassed::ReadAnew) => {
                 self.session.node.remember(None);
                 let reason =
                     "the node booted anew, and sent the end of its IMA list alone; attest again";
@@ -387,7 +387,7 @@ impl Settling {
                 });
                 Ok(())
             }
-            Err(Fault::Failure(failure)) => self.failed(*failure).await,
+            Err(NotPassed::Failed(failure, shown)) => self.failed(failure, shown).await,
         };
         if settled.is_err() {
             self.set(Stage::Failed {
@@ -446,13 +446,13 @@ impl Settling {
         Ok(())
     }
 
-    async fn failed(&self, failure: Failure) -> Result<(), Error> {
+    async fn failed(&self, failure: Failure, shown: Option<Box<Shown>>) -> Result<(), Error> {
         let reason = failure.reason.clone();
         self.set(Stage::Failed { reason });
         Ok(self
             .api
             .rounds
-            .caller_failed(&self.session.node, failure)
+            .caller_failed(&self.session.node, failure, shown)
             .await?)
     }
 
