@@ -293,6 +293,10 @@ impl<C: Write, L: Read + Seek> fmt::Write for Spill<'_, C, L> {
 
 impl<C: Write, L: Read + Seek> LogWriter for Spill<'_, C, L> {
     fn log(&mut self, kind: LogKind, extent: &Extent) -> fmt::Result {
+        if extent.bytes == 0 {
+            // Seeking in the kernel's list costs as much as reading to there.
+            return Ok(());
+        }
         let Some(mut log) = self.logs.of(kind).take() else {
             return self.spoil(LogFault::Missing(kind));
         };
