@@ -143,7 +143,8 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
         self.leased = false;
     }
 
-    /// Answers a whole request into `out`, which needs [`MAX_ANSWER_BYTES`].
+    /// Answers a whole request into `out`, which needs [`MAX_ANSWER_BYTES`]. Logs aren't in it: [`Outcome::logs`] says which
+    /// belong to it, to be read from now on, so that none is older than its quote.
     ///
     /// # Cost
     /// A quote or one decryption by the TPM; for the half that completes a key, also the decryption of the payload.
@@ -156,6 +157,7 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
     ) -> Outcome<V> {
         let mut notes = Notes::new();
         let mut duty = None;
+        let logs = request.logs();
         let answered = match request {
             Request::Ask(route) => self.answer(&route, tpm, &mut notes, out),
             Request::UKey(lease, ukey) => {
@@ -176,6 +178,7 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
             }
         };
         Outcome {
+            logs: logs.filter(|_| answered.is_ok()),
             status: answered.unwrap_or_else(|refusal| refuse(refusal, out)),
             duty,
             notes,
@@ -209,6 +212,7 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
                 nonce,
                 mask,
                 key,
+                ..
             } => {
                 let quote = Asked {
                     version: *version,

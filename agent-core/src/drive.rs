@@ -3,10 +3,12 @@
 //! The agent is held for a step at a time, never while bytes come or go, so a slow peer delays nobody else. How long a peer
 //! may take is for the stream to say: its reads and writes fail when a deadline has passed.
 
+mod answer;
 mod call;
 mod input;
+mod logs;
 
-use embedded_io::{Read, Write};
+use embedded_io::{Read, Seek, Write};
 use heapless::string::StringView;
 
 use crate::agent::{
@@ -14,16 +16,23 @@ use crate::agent::{
 };
 use crate::http::Status;
 use crate::http::body::Body;
-use crate::http::emit::{self, CONTINUE, MAX_ANSWER_HEAD_BYTES};
+use crate::http::emit::CONTINUE;
 use crate::http::head::{After, HeadError, Length, RequestHead};
 use crate::revocation::{Act, NoticeForm};
 use crate::tpm::Tpm;
 use crate::wire::form::{FormError, UKeyForm, VKeyForm};
+use crate::wire::log::{Attached, LogKind};
 use crate::wire::route::Route;
 
+use answer::{refuse_unread, write_answer, write_with_logs};
+
 pub use crate::http::Answer;
-pub use call::{Call, CallError, Download, DownloadError, Downloaded, call, download};
+pub use call::{
+    Call, CallError, Download, DownloadError, Downloaded, Enclosed, EnclosedError, call,
+    call_with_logs, download,
+};
 use input::{Input, Message};
+pub use logs::{LogFault, Logs};
 
 /// What surrounds the agent.
 pub trait Shell: Act {
@@ -31,6 +40,8 @@ pub trait Shell: Act {
     type Vault: AsRef<[u8]> + AsMut<[u8]>;
     /// The TPM.
     type Tpm: Tpm;
+    /// A log of this boot, which reads from where it was left or sought to.
+    type Log: Read + Seek;
 
     /// Runs one step on the agent and the TPM, which nobody else holds meanwhile.
     fn with_agent<R>(&self, step: impl FnOnce(&mut Agent<Self::Vault>, &mut Self::Tpm) -> R) -> R;
@@ -43,7 +54,18 @@ pub trait Shell: Act {
 
     /// Writes to the log.
     fn note(&self, note: &Note);
+
+    /// Lends a log of this boot; none if the node doesn't have it. It is read while a peer takes its time, so it is nobody
+    /// else's until it is dropped.
+    ///
+    /// # Errors
+    /// [`AllLent`].
+    fn log(&self, kind: LogKind) -> Result<Option<Self::Log>, AllLent>;
 }
+
+/// Others read the log: one has to be dropped first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AllLent;
 
 /// What one connection needs, about 24 KiB, and what of the next request has come already.
 #[derive(Default)]
@@ -71,8 +93,17 @@ pub enum Served {
     /// Close it, with bytes of the peer still unread: a peer that is still sending sees the answer only if they are read
     /// and thrown away for a while.
     CloseUnread,
-    /// The peer has closed it, before a request or in the middle of one.
+    /// The peer has closed it, before a request or in the middle of one, or an answer broke off: drop it.
     Gone,
+}
+
+impl Served {
+    const fn after(after: After) -> Self {
+        match after {
+            After::Keep => Self::Keep,
+            After::Close => Self::Close,
+        }
+    }
 }
 
 /// Serves one request of a connection.
@@ -115,7 +146,12 @@ pub fn serve_one<S: Shell, C: Read + Write>(
         Planned::UKey(held) => incoming.ukey(io, input, held)?,
     };
     let status = match collected {
-        Collected::Whole(request) => finish(request, shell, answer),
+        Collected::Whole(request) => match finish(request, shell, answer) {
+            (_, Some(logs)) => {
+                return write_with_logs(io, shell, &logs, head.after, answer, &mut message.0);
+            }
+            (status, None) => status,
+        },
         Collected::Refused(refusal) if incoming.body.left() > 0 => {
             return refuse_unread(io, refusal, answer);
         }
@@ -123,10 +159,7 @@ pub fn serve_one<S: Shell, C: Read + Write>(
         Collected::Cut => return Ok(Served::Gone),
     };
     write_answer(io, status, head.after, answer)?;
-    Ok(match head.after {
-        After::Keep => Served::Keep,
-        After::Close => Served::Close,
-    })
+    Ok(Served::after(head.after))
 }
 
 /// What is needed of a head once its bytes are gone.
@@ -314,10 +347,16 @@ impl Incoming {
     }
 }
 
-/// Gives the agent a whole request; hands on what it leaves to the shell.
-fn finish<S: Shell>(request: Request<'_, S::Vault>, shell: &S, answer: &mut StringView) -> Status {
+/// Gives the agent a whole request; hands on what it leaves to the shell. The logs that belong to the answer are still missing
+/// in it.
+fn finish<S: Shell>(
+    request: Request<'_, S::Vault>,
+    shell: &S,
+    answer: &mut StringView,
+) -> (Status, Option<Attached>) {
     let Outcome {
         status,
+        logs,
         duty,
         notes,
     } = shell.with_agent(|agent, tpm| agent.finish(request, tpm, shell, answer));
@@ -327,29 +366,5 @@ fn finish<S: Shell>(request: Request<'_, S::Vault>, shell: &S, answer: &mut Stri
     if let Some(duty) = duty {
         shell.start(duty);
     }
-    status
-}
-
-fn refuse_unread<C: Write>(
-    io: &mut C,
-    refusal: Refusal,
-    answer: &mut StringView,
-) -> Result<Served, C::Error> {
-    let status = refuse(refusal, answer);
-    write_answer(io, status, After::Close, answer)?;
-    Ok(Served::CloseUnread)
-}
-
-fn write_answer<C: Write>(
-    io: &mut C,
-    status: Status,
-    after: After,
-    body: &StringView,
-) -> Result<(), C::Error> {
-    let mut head = heapless::String::<MAX_ANSWER_HEAD_BYTES>::new();
-    // Sized for the longest.
-    let _ = emit::answer_head(&mut head, status, body.len(), after);
-    io.write_all(head.as_bytes())?;
-    io.write_all(body.as_bytes())?;
-    io.flush()
+    (status, logs)
 }

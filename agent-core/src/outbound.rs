@@ -28,6 +28,7 @@ use heapless::string::StringView;
 use crate::http::Answer;
 use crate::secret::Secret;
 use crate::tpm::OutboundTpm;
+use crate::wire::log::Attached;
 use crate::wire::manifest::PayloadId;
 use crate::wire::push::{Failure, ReleaseRequest};
 use crate::wire::quote::{HashAlg, SignAlg};
@@ -181,7 +182,8 @@ impl Outbound {
     }
 
     /// What is to be done next. A request's body is written to `body`, which takes
-    /// [`MAX_BODY_BYTES`](crate::wire::push::MAX_BODY_BYTES).
+    /// [`MAX_BODY_BYTES`](crate::wire::push::MAX_BODY_BYTES); logs that belong into it are the shell's to add
+    /// ([`Request::logs`]).
     ///
     /// Asked again before a request was answered, it gives that request anew.
     ///
@@ -204,6 +206,7 @@ impl Outbound {
                 token: self.line.token(),
                 media,
                 is_deposit: self.asked == Asked::Manifest,
+                logs: self.attached(),
             }),
             Advance::Fetch => match &self.wanted {
                 Some(wanted) => Step::Fetch(Fetch {
@@ -368,6 +371,15 @@ impl Outbound {
             }
         }
         self.asked = Asked::Nothing;
+    }
+
+    /// The logs that belong to the request that is out.
+    fn attached(&self) -> Option<Attached> {
+        match self.asked {
+            Asked::Offer => Some(Attached::Supported),
+            Asked::Evidence => self.round.as_ref().and_then(|round| round.chosen.logs),
+            _ => None,
+        }
     }
 
     fn reach(&mut self, reached: Reached) {

@@ -4,6 +4,7 @@ pub mod bytes;
 pub mod form;
 pub mod json;
 pub mod limits;
+pub mod log;
 pub mod manifest;
 pub mod push;
 pub mod quote;

@@ -126,6 +126,7 @@ fn run(mode: Mode, config: OutboundConfig) -> Result<Ending, CallingError> {
         .map_err(CallingError::Tpm)?;
     let agent = identify(&config, &mut tpm)?;
     let size = config.secure_size;
+    let logs = config.logs.open();
     let mut zone = Zone::open_for(account.owner(), &config.landing_dir, size)
         .map_err(CallingError::Landing)?;
     privilege::become_user(&account).map_err(CallingError::Privilege)?;
@@ -134,7 +135,7 @@ fn run(mode: Mode, config: OutboundConfig) -> Result<Ending, CallingError> {
     let deadline = (mode == Mode::Provision).then_some(until);
     let machine = machine(mode, &config, agent.clone(), signers);
     let flow = Flow {
-        link: Link::new(Way::new(reach)),
+        link: Link::new(Way::new(reach)).with_logs(logs),
         tpm: &mut tpm,
         verify: BySigner,
         enrol: Registrar::new(&config, agent.clone(), deadline),

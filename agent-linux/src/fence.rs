@@ -12,7 +12,7 @@
 //! | unpacking of a payload | the landing zone |
 //! | scripts and actions, signals | everything that the agent's user may |
 //!
-//! What was opened before stays open: the TPM, the log, the landing zone's root.
+//! What was opened before stays open: the TPM, the log, the landing zone's root, the kernel's logs of this boot.
 
 use std::fmt;
 use std::os::fd::AsFd;

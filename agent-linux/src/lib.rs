@@ -34,6 +34,7 @@ pub mod identity;
 pub mod job;
 pub mod landing;
 pub mod log;
+pub mod logs;
 pub mod memory;
 pub mod net;
 #[cfg(feature = "pull")]

@@ -3,11 +3,14 @@
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use agent_core::agent::{Agent, AgentConfig, Duty, Note};
-use agent_core::drive::Shell;
+use agent_core::drive::{AllLent, Shell};
 use agent_core::revocation::{Act, Full, Verify, VerifyError};
 use agent_core::tpm::Tpm;
+use agent_core::wire::log::LogKind;
 
+use crate::logs::{Lent, Shelves};
 use crate::memory::Vault;
+use crate::net::stream::Io;
 use crate::notifier::Notifier;
 use crate::queue::Inlet;
 
@@ -16,6 +19,7 @@ pub struct Node<T> {
     parts: Mutex<Parts<T>>,
     work: Inlet,
     notifier: RwLock<Option<Notifier>>,
+    logs: Shelves,
 }
 
 struct Parts<T> {
@@ -32,7 +36,14 @@ impl<T: Tpm> Node<T> {
             parts: Mutex::new(Parts { agent, tpm }),
             work,
             notifier: RwLock::new(None),
+            logs: Shelves::default(),
         }
+    }
+
+    /// The same with these logs of the boot, which belong to quotes.
+    #[must_use]
+    pub fn with_logs(self, logs: Shelves) -> Self {
+        Self { logs, ..self }
     }
 
     /// From now on revocation notices are by this notifier, or by nobody.
@@ -63,6 +74,11 @@ impl<T> Act for Node<T> {
 impl<T: Tpm> Shell for Node<T> {
     type Vault = Vault;
     type Tpm = T;
+    type Log = Io<Lent>;
+
+    fn log(&self, kind: LogKind) -> Result<Option<Io<Lent>>, AllLent> {
+        Ok(self.logs.lend(kind)?.map(Io))
+    }
 
     fn with_agent<R>(&self, step: impl FnOnce(&mut Agent<Vault>, &mut T) -> R) -> R {
         // A step that panicked has left the agent as consistent as its own steps are small.

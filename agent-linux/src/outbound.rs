@@ -184,7 +184,9 @@ where
             match machine.next(&moment, self.tpm, &mut body) {
                 Step::Send(request) => {
                     let until = self.until(due);
-                    let answer = self.link.exchange(&request, &body, until);
+                    let answer =
+                        self.link
+                            .exchange(&request, &mut body, until, self.terms.deadline);
                     if let Some(answer) = answer.filter(|_| request.is_deposit) {
                         copies.hold(answer.body);
                     }

@@ -25,9 +25,10 @@ use crate::fence::Fence;
 use crate::identity::{CertificateError, TlsIdentity};
 use crate::job::OutputPolicy;
 use crate::landing::{LandingError, Zone};
+use crate::logs::Shelves;
 use crate::memory;
 use crate::net::call::Caller;
-use crate::net::serve::{Deadlines, Door, Server};
+use crate::net::serve::{Deadlines, Door, MAX_CONNECTIONS, Server};
 use crate::net::tls::{ClientAuthorities, TlsError, server_config};
 use crate::node::Node;
 use crate::privilege::{self, Account, PrivilegeError};
@@ -146,6 +147,7 @@ fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
     let mut tpm = HostTpm::open(&config.tcti, config.tpm_signing_alg, config.tpm_hash_alg)
         .map_err(RunError::Tpm)?;
     let (contact, door) = identify(config, guests, &mut tpm)?;
+    let logs = Shelves::open(&config.logs, MAX_CONNECTIONS);
     // All that takes root is open.
     privilege::become_user(&account).map_err(RunError::Privilege)?;
     zone.check_path().map_err(RunError::Landing)?;
@@ -160,7 +162,7 @@ fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
         max_sealed_bytes: config.max_payload_size,
         max_unpacked_bytes: zone.size() / 2,
     };
-    let node = Arc::new(Node::new(agent, tpm, inlet));
+    let node = Arc::new(Node::new(agent, tpm, inlet).with_logs(logs));
     let worker = worker(config, &contact, account, Arc::clone(&node), zone, stop);
     worker.trust_notifier();
     let server = Server {

@@ -19,7 +19,10 @@ use agent_core::wire::receipt::Reached;
 use agent_linux::exit::Exit;
 use agent_linux::job::{Identity, OutputPolicy};
 use agent_linux::landing::Zone;
+use agent_linux::logs::LogPaths;
 use agent_linux::outbound::{self, Ending, Enrol, Flow, Link, Running, Terms};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -66,14 +69,18 @@ fn config(mode: Mode) -> OutboundConfig {
     }
 }
 
-fn provision(port: u16, mut tpm: FakeTpm, deadline: Duration) -> Ran {
+fn provision(port: u16, tpm: FakeTpm, deadline: Duration) -> Ran {
+    provision_with(port, tpm, deadline, &LogPaths::default())
+}
+
+fn provision_with(port: u16, mut tpm: FakeTpm, deadline: Duration, logs: &LogPaths) -> Ran {
     let place = TempDir::new().unwrap();
     let mut zone = Zone::open(place.path(), 16 << 20).unwrap();
     let stop = AtomicBool::new(false);
     let uuid = agent();
     let began = Instant::now();
     let flow = Flow {
-        link: Link::new(ToPlay(port)),
+        link: Link::new(ToPlay(port)).with_logs(logs.open()),
         tpm: &mut tpm,
         verify: Signatures,
         enrol: NoRegistrar,
@@ -125,6 +132,56 @@ fn one_connection_brings_a_payload() {
     let stages: Vec<_> = receipts.iter().map(|one| one.reached).collect();
     assert_eq!(stages, [Reached::Unpacked, Reached::Finished]);
     assert_eq!(receipts[1].exit_code, Some(0));
+}
+
+#[test]
+fn logs_are_sent_as_they_are_asked_for() {
+    if !namespace::is_in_namespace("logs_are_sent_as_they_are_asked_for") {
+        return;
+    }
+    let place = TempDir::new().unwrap();
+    let (ima, boot) = (place.path().join("ima"), place.path().join("boot"));
+    let line = "10 aa ima-ng sha256:bb /bin/\"true\"\n";
+    // The echo is larger than the agent's buffer.
+    fs::write(&ima, line.repeat(3000)).unwrap();
+    fs::write(&boot, [0xFF; 50_000]).unwrap();
+    let paths = LogPaths {
+        ima: Some(ima),
+        boot: Some(boot),
+    };
+    let tpm = FakeTpm::new(1);
+    let play = Play::with(&tpm, "autorun.sh", &payload("true"), Mishap::AsksForLogs);
+    let ran = provision_with(play.port, tpm, PATIENT, &paths);
+    assert_eq!(ran.ending, Ending::Done(End::Finished));
+    assert_eq!(play.connections.load(Ordering::SeqCst), 1);
+    let bodies = play.attestations.lock().unwrap();
+    let [offer, evidence] = &**bodies else {
+        panic!("{bodies:?}");
+    };
+    let offered = r#"{"evidence_class":"log","evidence_type":"ima_log","capabilities":{"supports_partial_access":true,"appendable":true,"formats":["text/plain"],"entry_count":3000}}]}}}"#;
+    assert!(offer.ends_with(offered), "{offer}");
+    let entries = line.repeat(2999).replace('"', "\\\"").replace('\n', "\\n");
+    let base64 = STANDARD.encode([0xFF; 50_000]);
+    let logs = format!(
+        r#"}},{{"evidence_class":"log","evidence_type":"uefi_log","data":{{"entries":"{base64}"}}}},{{"evidence_class":"log","evidence_type":"ima_log","data":{{"entries":"{entries}","entry_count":2999}}}}]}}}}}}"#
+    );
+    assert!(evidence.ends_with(&logs));
+}
+
+#[test]
+fn logs_that_a_node_does_not_have_are_not_made_up() {
+    if !namespace::is_in_namespace("logs_that_a_node_does_not_have_are_not_made_up") {
+        return;
+    }
+    let tpm = FakeTpm::new(1);
+    let play = Play::with(&tpm, "autorun.sh", &payload("true"), Mishap::AsksForLogs);
+    let ran = provision(play.port, tpm, Duration::from_secs(1));
+    assert_eq!(ran.ending, Ending::Deadline(Some(Why::Unreachable)));
+    assert_eq!(ran.file("secret"), None);
+    // The offer alone: it has no log in it, and there is no evidence.
+    let bodies = play.attestations.lock().unwrap();
+    assert_eq!(bodies.len(), 1);
+    assert!(!bodies[0].contains("_log"), "{}", bodies[0]);
 }
 
 #[test]

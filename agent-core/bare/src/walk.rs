@@ -2,6 +2,7 @@
 
 mod calling;
 mod files;
+mod logs;
 mod segments;
 
 use agent_core::agent::{Clipped, Peer, Plan, ScriptEnd, ScriptReport};
@@ -47,6 +48,7 @@ pub const STEPS: &[Step] = &[
         world.get(target, 200)
     }),
     step("QuoteText::parse", read_quote),
+    step("serve_one: GET quotes/integrity with logs", logs::answer),
     step("serve_one: GET keys/pubkey", |world| {
         world.get("/v2.6/keys/pubkey", 200)
     }),
@@ -110,6 +112,7 @@ pub const STEPS: &[Step] = &[
         "Outbound::next, Outbound::answered",
         calling::refuse_a_stranger,
     ),
+    step("call_with_logs", logs::call),
     step("download", calling::fetch),
     step(
         "Value::parse, Manifest::parse, Receipt::parse",

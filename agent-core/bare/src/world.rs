@@ -4,7 +4,7 @@ use core::cell::{Cell, RefCell};
 use core::fmt::{Display, Write};
 
 use agent_core::agent::{Agent, AgentConfig, Duty, Note, OpenedPayload, Peer};
-use agent_core::drive::{Buffers, Served, Shell, serve_one};
+use agent_core::drive::{AllLent, Buffers, Served, Shell, serve_one};
 use agent_core::http::emit::{self, Asking, Media, Verb};
 use agent_core::http::head::AnswerHead;
 use agent_core::outbound::{Mode, Outbound, OutboundConfig, Pace};
@@ -13,12 +13,13 @@ use agent_core::payload::inflate::Inflater;
 use agent_core::payload::seal::TAG_BYTES;
 use agent_core::revocation::{Act, Full, Verify, VerifyError};
 use agent_core::tpm::FakeTpm;
+use agent_core::wire::log::LogKind;
 use agent_core::wire::push::MAX_BODY_BYTES;
 use agent_core::wire::quote::{HashAlg, QuoteBuffer, SignAlg};
 use agent_core::wire::register::MAX_BLOB_BYTES;
 use agent_core::wire::route::ApiVersions;
 use agent_core::wire::text::Uuid;
-use embedded_io::ErrorKind;
+use embedded_io::{ErrorKind, SeekFrom};
 
 /// The node that all this is about.
 pub const UUID: &str = "d432fbb3-d2f1-4a97-9ef7-75bd81c00000";
@@ -165,6 +166,8 @@ pub struct Node<'m> {
     /// Notes that an operator should see, and notices that were acted on.
     pub warnings: Cell<usize>,
     pub notices: Cell<usize>,
+    /// Whether it has logs.
+    pub logs: Cell<bool>,
 }
 
 impl<'m> Node<'m> {
@@ -184,6 +187,7 @@ impl<'m> Node<'m> {
             opened: Cell::new(None),
             warnings: Cell::new(0),
             notices: Cell::new(0),
+            logs: Cell::new(false),
         })
     }
 
@@ -196,6 +200,11 @@ impl<'m> Node<'m> {
 impl<'m> Shell for Node<'m> {
     type Vault = &'m mut [u8];
     type Tpm = FakeTpm;
+    type Log = Log;
+
+    fn log(&self, kind: LogKind) -> Result<Option<Log>, AllLent> {
+        Ok(self.logs.get().then(|| Log::new(kind)))
+    }
 
     fn with_agent<R>(&self, step: impl FnOnce(&mut Agent<Self::Vault>, &mut FakeTpm) -> R) -> R {
         // A lock that nobody else ever holds.
@@ -239,6 +248,51 @@ impl Act for Node<'_> {
     fn act(&self, _: &str) -> Result<(), Full> {
         self.notices.set(self.notices.get().saturating_add(1));
         Ok(())
+    }
+}
+
+/// A log in memory.
+pub struct Log {
+    bytes: &'static [u8],
+    at: usize,
+}
+
+impl Log {
+    pub const fn new(kind: LogKind) -> Self {
+        let bytes: &[u8] = match kind {
+            LogKind::Ima => {
+                b"10 aa ima-ng sha256:bb boot_aggregate\n10 cc ima-ng sha256:dd /g\xC3\xBCn\xFF\n"
+            }
+            LogKind::Boot => b"events",
+        };
+        Self { bytes, at: 0 }
+    }
+}
+
+impl embedded_io::ErrorType for Log {
+    type Error = ErrorKind;
+}
+
+impl embedded_io::Read for Log {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ErrorKind> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        buffer
+            .iter_mut()
+            .zip(rest)
+            .for_each(|(to, from)| *to = *from);
+        let read = rest.len().min(buffer.len());
+        self.at = self.at.saturating_add(read);
+        Ok(read)
+    }
+}
+
+impl embedded_io::Seek for Log {
+    fn seek(&mut self, to: SeekFrom) -> Result<u64, ErrorKind> {
+        let SeekFrom::Start(at) = to else {
+            return Err(ErrorKind::Unsupported);
+        };
+        self.at = usize::try_from(at).map_err(|_| ErrorKind::InvalidInput)?;
+        Ok(at)
     }
 }
 

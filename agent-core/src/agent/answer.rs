@@ -43,6 +43,10 @@ pub enum Refusal {
     NoKey,
     /// The TPM gives no quote just now.
     NoQuote,
+    /// A log of this boot can't be read just now.
+    NoLog,
+    /// A log of this boot is larger than is sent.
+    LogTooLarge,
     /// A revocation notice that doesn't count.
     Notice(VerifyError),
     /// Too many revocation notices wait to be acted on.
@@ -65,6 +69,8 @@ impl Refusal {
             Self::Busy
             | Self::NoVault
             | Self::NoQuote
+            | Self::NoLog
+            | Self::LogTooLarge
             | Self::NoticesWait
             | Self::AnswerTooLarge => Status::InternalError,
             Self::Route(_)
@@ -108,6 +114,8 @@ impl fmt::Display for Refusal {
             Self::KeyLength => "a key half has 16 or 32 bytes",
             Self::NoKey => "the key is not there yet",
             Self::NoQuote => "the TPM gives no quote just now; try again",
+            Self::NoLog => "a log of this boot cannot be read just now; try again",
+            Self::LogTooLarge => "a log of this boot is larger than this agent sends",
             Self::Notice(VerifyError::NoAnchor) => {
                 "no payload has brought a revocation certificate yet"
             }

@@ -27,6 +27,8 @@ pub enum Note {
     SealBroken,
     /// The TPM gave no quote, and why.
     NoQuote(Clipped<160>),
+    /// A log of this boot wasn't sent, or not to its end, and why.
+    NoLog(Clipped<160>),
     /// The TPM didn't decrypt a key half, and why.
     KeyNotDecrypted(Clipped<160>),
     /// A revocation notice with the notifier's signature, which is acted on.
@@ -78,6 +80,7 @@ impl fmt::Display for Note {
                 "the payload does not open with its key: it was damaged or sealed with another"
             }
             Self::NoQuote(reason) => return write!(out, "no quote: {reason}"),
+            Self::NoLog(reason) => return write!(out, "no log: {reason}"),
             Self::KeyNotDecrypted(reason) => {
                 return write!(out, "key half not decrypted: {reason}");
             }

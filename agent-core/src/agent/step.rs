@@ -8,6 +8,7 @@ use super::note::Note;
 use crate::http::Status;
 use crate::revocation::Notice;
 use crate::wire::form::{UKey, VKey};
+use crate::wire::log::Attached;
 use crate::wire::route::Route;
 
 /// Whom a connection belongs to, by its client certificate. The first may deliver U halves and payloads; all may ask, and
@@ -65,11 +66,26 @@ pub enum Request<'b, V> {
     Notice(Notice<'b>),
 }
 
+impl<V> Request<'_, V> {
+    /// The logs that belong to the answer.
+    pub(super) fn logs(&self) -> Option<Attached> {
+        match self {
+            Self::Ask(Route::Integrity { mask, entry, .. }) => Some(Attached::Results {
+                entry: *entry,
+                boot: mask.contains(0),
+            }),
+            _ => None,
+        }
+    }
+}
+
 /// What a request has led to; the answer's body is in the buffer that the caller lent.
 #[must_use]
 pub struct Outcome<V> {
     /// The answer's status.
     pub status: Status,
+    /// What of the logs goes into the answer, where the node has them.
+    pub logs: Option<Attached>,
     /// Work for the shell.
     pub duty: Option<Duty<V>>,
     /// For the log.

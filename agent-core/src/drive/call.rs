@@ -1,10 +1,14 @@
 //! The client's side: one request, one answer.
 
-use embedded_io::{Read, Write};
+use embedded_io::{ErrorType, Read, Seek, Write};
+use heapless::string::StringView;
 
 use crate::http::Answer;
 use crate::http::emit::{self, Asking, Media, Verb};
 use crate::http::head::{After, AnswerHead, ContentRange, HeadError, Length};
+use crate::wire::log::Attached;
+
+use super::logs::{self, LogFault, Logs, SendFault};
 
 /// Why a call has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +62,71 @@ pub fn call<'b, C: Read + Write>(
     send(io, &asking, call.body)?;
     let mut filled = 0;
     let begun = read_head(io, buffer, &mut filled)?;
-    finish(io, &begun, buffer, filled)
+    finish(io, &begun, buffer, filled, Overflow::Refused)
+}
+
+/// A body with logs in it.
+pub struct Enclosed<'a, L: ErrorType> {
+    /// What of the logs.
+    pub attached: &'a Attached,
+    /// The body without them; what is in it afterwards means nothing.
+    pub body: &'a mut StringView,
+    /// The logs.
+    pub logs: &'a mut Logs<L>,
+}
+
+/// Why a call with logs has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EnclosedError<E, L> {
+    /// The exchange failed.
+    Call(CallError<E>),
+    /// A log can't be sent.
+    Log(LogFault<L>),
+}
+
+impl<E, L> From<CallError<E>> for EnclosedError<E, L> {
+    fn from(error: CallError<E>) -> Self {
+        Self::Call(error)
+    }
+}
+
+/// Sends a request whose body has logs in it (in place of [`Call::body`]), and reads its answer into `buffer`.
+///
+/// Servers send evidence back: of an answer that is larger than the buffer, the end alone is kept.
+///
+/// # Errors
+/// [`EnclosedError`]; the connection can't be used any more.
+pub fn call_with_logs<'b, C: Read + Write, L: Read + Seek>(
+    io: &mut C,
+    call: &Call<'_>,
+    enclosed: Enclosed<'_, L>,
+    buffer: &'b mut [u8],
+) -> Result<Answer<'b>, EnclosedError<C::Error, L::Error>> {
+    let Enclosed {
+        attached,
+        body,
+        logs,
+    } = enclosed;
+    let found = logs::survey(attached, logs, buffer).map_err(EnclosedError::Log)?;
+    let more = usize::try_from(attached.length(&found)).map_err(|_| CallError::TooLarge)?;
+    let asking = Asking {
+        verb: call.verb,
+        path: call.path,
+        host: call.host,
+        token: call.token,
+        media: call.media,
+        from: 0,
+        length: body.len().saturating_add(more),
+    };
+    send_head(io, &asking)?;
+    logs::send(io, (attached, &found), body, logs, buffer).map_err(|fault| match fault {
+        SendFault::Io(error) => CallError::Io(error).into(),
+        SendFault::Log(fault) => EnclosedError::Log(fault),
+    })?;
+    let mut filled = 0;
+    let begun = read_head(io, buffer, &mut filled)?;
+    Ok(finish(io, &begun, buffer, filled, Overflow::Clipped)?)
 }
 
 /// A request for bytes of any number.
@@ -131,7 +199,10 @@ pub fn download<'b, C: Read + Write, S>(
     let first = match begun.status {
         200 => 0,
         206 => wanted.from,
-        _ => return Ok(Downloaded::Answered(finish(io, &begun, buffer, filled)?)),
+        _ => {
+            let answer = finish(io, &begun, buffer, filled, Overflow::Refused)?;
+            return Ok(Downloaded::Answered(answer));
+        }
     };
     let mut left = wanted.whole.saturating_sub(first);
     let is_whole = |range: ContentRange| {
@@ -178,13 +249,17 @@ struct Begun {
 }
 
 fn send<C: Write>(io: &mut C, asking: &Asking<'_>, body: &str) -> Result<(), CallError<C::Error>> {
+    send_head(io, asking)?;
+    io.write_all(body.as_bytes()).map_err(CallError::Io)?;
+    io.flush().map_err(CallError::Io)
+}
+
+fn send_head<C: Write>(io: &mut C, asking: &Asking<'_>) -> Result<(), CallError<C::Error>> {
     let mut head = heapless::Vec::<u8, MAX_REQUEST_HEAD_BYTES>::new();
     let written = emit::request_head(&mut head, asking);
-    let sent = written.map_err(|_| CallError::TooLarge).and_then(|()| {
-        io.write_all(&head).map_err(CallError::Io)?;
-        io.write_all(body.as_bytes()).map_err(CallError::Io)?;
-        io.flush().map_err(CallError::Io)
-    });
+    let sent = written
+        .map_err(|_| CallError::TooLarge)
+        .and_then(|()| io.write_all(&head).map_err(CallError::Io));
     // A token may be in it.
     zeroize::Zeroize::zeroize(head.as_mut_slice());
     sent
@@ -221,18 +296,39 @@ fn read_head<C: Read>(
     }
 }
 
+/// What becomes of an answer that is larger than its buffer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Overflow {
+    /// It is an error.
+    Refused,
+    /// What came first is thrown away.
+    Clipped,
+}
+
 /// Reads the rest of an answer's body into the buffer that its head is in.
 fn finish<'b, C: Read>(
     io: &mut C,
     begun: &Begun,
     buffer: &'b mut [u8],
     mut filled: usize,
+    overflow: Overflow,
 ) -> Result<Answer<'b>, CallError<C::Error>> {
     let end = match begun.length {
         // No body, whatever its head says.
         Length::Unsaid if begun.status == 204 => begun.start,
         Length::Bytes(length) => {
-            let length = usize::try_from(length).map_err(|_| CallError::TooLarge)?;
+            let mut length = usize::try_from(length).map_err(|_| CallError::TooLarge)?;
+            let room = buffer.len().saturating_sub(begun.start);
+            while length > room && overflow == Overflow::Clipped {
+                let arrived = buffer.get_mut(begun.start..filled).unwrap_or_default();
+                // At most half of the room stays, so what comes after it has some.
+                let over = arrived.len().saturating_sub(room / 2);
+                arrived.copy_within(over.., 0);
+                (filled, length) = (filled.saturating_sub(over), length.saturating_sub(over));
+                if length > room && !read_more(io, buffer, &mut filled)? {
+                    return Err(CallError::Cut);
+                }
+            }
             let end = begun.start.saturating_add(length);
             while filled < end {
                 if !read_more(io, buffer, &mut filled)? {

@@ -48,14 +48,25 @@ impl Outbound {
             },
             Asked::Proof => self.proved(moment, answer.body),
             Asked::Manifest => self.take_deposit(moment, answer.body, verify, tpm),
-            Asked::Offer => match Chosen::from_answer(answer.location, answer.body) {
-                Ok(chosen) => self.begin_round(moment, chosen, tpm),
-                Err(error) => self.bad_answer(moment, error.into()),
-            },
+            Asked::Offer => self.take_choice(moment, answer, tpm),
             Asked::Evidence => self.evidence_taken(Accepted::from_answer(answer.body)),
             Asked::Verdict => self.judge(Verdict::from_answer(answer.body).ok()),
             Asked::Release => self.take_v(moment, answer.body),
             Asked::Receipt => self.receipt_sent(),
+        }
+    }
+
+    /// Its values are large, and nobody else needs room for them.
+    #[inline(never)]
+    fn take_choice<T: OutboundTpm>(
+        &mut self,
+        moment: &Moment<'_>,
+        answer: &Answer<'_>,
+        tpm: &mut T,
+    ) {
+        match Chosen::from_answer(answer.location, answer.body) {
+            Ok(chosen) => self.begin_round(moment, chosen, tpm),
+            Err(error) => self.bad_answer(moment, error.into()),
         }
     }
 

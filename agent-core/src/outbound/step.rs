@@ -4,6 +4,7 @@ use crate::http::Answer;
 use crate::http::emit::{Media, Verb};
 use crate::payload::halves::Key;
 use crate::payload::segment::{Binding, Segments};
+use crate::wire::log::Attached;
 use crate::wire::manifest::PayloadId;
 use crate::wire::push::Verdict;
 use crate::wire::text::MAX_UUID_BYTES;
@@ -75,6 +76,8 @@ pub struct Request<'o> {
     pub media: Media,
     /// Whether it asks for the deposit: the body of its answer goes into a copy.
     pub is_deposit: bool,
+    /// What of the logs goes into its body, to be read from now on: no log may be older than its quote.
+    pub logs: Option<Attached>,
 }
 
 /// Sealed bytes to fetch.

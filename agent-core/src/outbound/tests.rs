@@ -3,6 +3,7 @@
 extern crate std;
 
 mod last_good;
+mod logs;
 mod refusals;
 mod retries;
 
@@ -109,6 +110,9 @@ struct Play {
     /// The answer with the deposit, and the copy that was kept.
     deposit: Vec<u8>,
     copy: Option<Vec<u8>>,
+    /// What is asked for behind the quote, and what was attached to which request.
+    asked_logs: &'static str,
+    attached: Vec<(&'static str, Attached)>,
 }
 
 fn key() -> Key {
@@ -178,6 +182,8 @@ impl Play {
             wall: None,
             deposit: Vec::new(),
             copy: None,
+            asked_logs: "",
+            attached: Vec::new(),
         }
     }
 
@@ -231,8 +237,9 @@ impl Play {
             "offer" => {
                 self.attestation += 1;
                 let body = format!(
-                    r#"{{"data":{{"attributes":{{"stage":"awaiting_evidence","evidence_requested":[{{"evidence_class":"certification","evidence_type":"tpm_quote","chosen_parameters":{{"challenge":"{}","signature_scheme":"ecdsa","hash_algorithm":"sha256","selected_subjects":{{"sha256":[0,7,16]}}}}}}]}}}}}}"#,
-                    base64(&self.challenge())
+                    r#"{{"data":{{"attributes":{{"stage":"awaiting_evidence","evidence_requested":[{{"evidence_class":"certification","evidence_type":"tpm_quote","chosen_parameters":{{"challenge":"{}","signature_scheme":"ecdsa","hash_algorithm":"sha256","selected_subjects":{{"sha256":[0,7,16]}}}}}}{}]}}}}}}"#,
+                    base64(&self.challenge()),
+                    self.asked_logs
                 );
                 Reply {
                     location: Some(format!(
@@ -347,7 +354,12 @@ impl Play {
         match self.machine.next(&moment, &mut self.tpm, &mut body) {
             Step::Send(request) => {
                 let kind = kind(&request);
+                let attached = request.logs.map(|logs| (kind, logs));
                 self.events.push(kind.to_string());
+                self.attached.extend(attached);
+                if let Some((_, logs)) = attached {
+                    assert!(body.ends_with(logs.tail()), "{body}");
+                }
                 let before = self.events.iter().filter(|event| *event == kind).count() - 1;
                 let reply = match twist(kind, before) {
                     Some(reply) => reply,

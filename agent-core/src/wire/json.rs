@@ -8,6 +8,7 @@ mod writer;
 
 pub use document::{DocumentError, MAX_DEPTH, Value};
 pub use reader::ObjectReader;
+pub(crate) use writer::Escaper;
 pub use writer::{ArrayWriter, ObjectWriter};
 
 /// The longest name of a member.

@@ -29,4 +29,7 @@ pub const MAX_COMPONENT_BYTES: usize = 255;
 /// The most components of a path.
 pub const MAX_PATH_DEPTH: usize = 16;
 
+/// The largest log of a boot that an agent sends; a larger one isn't sent at all. A line of the IMA list has about 150 bytes.
+pub const MAX_LOG_BYTES: u64 = 128 * MIB;
+
 const MIB: u64 = 1024 * 1024;

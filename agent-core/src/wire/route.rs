@@ -145,6 +145,8 @@ pub enum Route {
         mask: PcrMask,
         /// Whether the transport key's text is sent along.
         key: KeyText,
+        /// The line of the IMA list from which on it is sent along.
+        entry: u64,
     },
     /// `GET /v2.x/keys/pubkey`.
     TransportKey,
@@ -238,15 +240,6 @@ impl Route {
     }
 
     fn integrity(version: ApiVersion, query: &str) -> Result<Self, RouteError> {
-        // No log is sent, so the entry only has to be a number.
-        if let Some(entry) = parameter(query, "ima_ml_entry")? {
-            let digits = !entry.is_empty() && entry.bytes().all(|byte| byte.is_ascii_digit());
-            if !digits || entry.parse::<u64>().is_err() {
-                return Err(RouteError::Query {
-                    name: "ima_ml_entry",
-                });
-            }
-        }
         Ok(Self::Integrity {
             version,
             nonce: nonce(query, "nonce")?,
@@ -256,6 +249,7 @@ impl Route {
                 Some("1") => KeyText::Omitted,
                 _ => return Err(RouteError::Query { name: "partial" }),
             },
+            entry: entry(query)?,
         })
     }
 }
@@ -290,6 +284,17 @@ fn mask(query: &str) -> Result<PcrMask, RouteError> {
         .ok_or(RouteError::Query { name })
 }
 
+fn entry(query: &str) -> Result<u64, RouteError> {
+    let name = "ima_ml_entry";
+    let Some(text) = parameter(query, name)? else {
+        return Ok(0);
+    };
+    // As above: a sign would be no digit.
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let entry = text.parse().ok().filter(|_| digits);
+    entry.ok_or(RouteError::Query { name })
+}
+
 /// The value of a parameter as it stands: those of this protocol need no percent encoding.
 fn parameter<'q>(query: &'q str, name: &'static str) -> Result<Option<&'q str>, RouteError> {
     let mut values = query
@@ -314,11 +319,12 @@ mod tests {
     #[test]
     fn routes() {
         let nonce = Nonce::parse("abc1").unwrap();
-        let quoted = |bits, key| Route::Integrity {
+        let quoted = |bits, key, entry| Route::Integrity {
             version: version(6),
             nonce: Nonce::parse("abc1").unwrap(),
             mask: PcrMask::from_bits(bits).unwrap(),
             key,
+            entry,
         };
         let bad = |name| Err(RouteError::Query { name });
         let (get, post) = (Method::Get, Method::Post);
@@ -382,19 +388,19 @@ mod tests {
                 get,
                 integrity,
                 "nonce=abc1&mask=0x400&partial=0",
-                Ok(quoted(0x400, KeyText::Sent)),
+                Ok(quoted(0x400, KeyText::Sent, 0)),
             ),
             (
                 get,
                 integrity,
                 "nonce=abc1&mask=ffFFff&partial=1&ima_ml_entry=7",
-                Ok(quoted(0xFF_FFFF, KeyText::Omitted)),
+                Ok(quoted(0xFF_FFFF, KeyText::Omitted, 7)),
             ),
             (
                 get,
                 integrity,
                 "nonce=abc1&mask=0&partial=0",
-                Ok(quoted(0, KeyText::Sent)),
+                Ok(quoted(0, KeyText::Sent, 0)),
             ),
             (
                 get,
@@ -417,6 +423,24 @@ mod tests {
                 get,
                 integrity,
                 "nonce=abc1&mask=0&partial=0&ima_ml_entry=-1",
+                bad("ima_ml_entry"),
+            ),
+            (
+                get,
+                integrity,
+                "nonce=abc1&mask=0&partial=0&ima_ml_entry=+1",
+                bad("ima_ml_entry"),
+            ),
+            (
+                get,
+                integrity,
+                "nonce=abc1&mask=0&partial=0&ima_ml_entry=",
+                bad("ima_ml_entry"),
+            ),
+            (
+                get,
+                integrity,
+                "nonce=abc1&mask=0&partial=0&ima_ml_entry=18446744073709551616",
                 bad("ima_ml_entry"),
             ),
             (get, integrity, "mask=0&partial=0", bad("nonce")),

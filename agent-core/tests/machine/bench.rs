@@ -5,16 +5,18 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use agent_core::agent::{Agent, AgentConfig, Duty, Note, OpenedPayload, Peer};
-use agent_core::drive::{Buffers, Served, Shell, serve_one};
+use agent_core::drive::{AllLent, Buffers, Served, Shell, serve_one};
 use agent_core::payload::halves::{Half, Key};
 use agent_core::payload::seal::seal_single;
 use agent_core::revocation::{Act, Full, Verify, VerifyError};
 use agent_core::tpm::FakeTpm;
+use agent_core::wire::log::LogKind;
 use agent_core::wire::quote::{HashAlg, SignAlg};
 use agent_core::wire::route::ApiVersions;
 use agent_core::wire::text::{Hex, Uuid};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use embedded_io::{ErrorKind, SeekFrom};
 
 pub(crate) const UUID: &str = "d432fbb3-d2f1-4a97-9ef7-75bd81c00000";
 pub(crate) const MAX_SEALED: usize = 1024;
@@ -53,6 +55,8 @@ pub(crate) struct Bench {
     pub(crate) room: Cell<usize>,
     pub(crate) vaults: Rc<Cell<usize>>,
     pub(crate) most_vaults: Cell<usize>,
+    /// The logs that the node has, if any.
+    pub(crate) logs: Option<Lend>,
 }
 
 impl Bench {
@@ -78,6 +82,7 @@ impl Bench {
             room: Cell::new(usize::MAX),
             vaults: Rc::default(),
             most_vaults: Cell::default(),
+            logs: None,
         }
     }
 
@@ -211,6 +216,14 @@ impl Act for Bench {
 impl Shell for Bench {
     type Vault = CountedVault;
     type Tpm = FakeTpm;
+    type Log = Log;
+
+    fn log(&self, kind: LogKind) -> Result<Option<Log>, AllLent> {
+        let Some(lend) = &self.logs else {
+            return Ok(None);
+        };
+        Ok(lend(kind)?.map(Log))
+    }
 
     fn with_agent<R>(&self, step: impl FnOnce(&mut Agent<CountedVault>, &mut FakeTpm) -> R) -> R {
         let (agent, tpm) = &mut *self.parts.borrow_mut();
@@ -235,6 +248,37 @@ impl Shell for Bench {
 
     fn note(&self, note: &Note) {
         self.notes.borrow_mut().push(note.clone());
+    }
+}
+
+/// A log that a test has made.
+pub(crate) trait Scripted {
+    fn seek(&mut self, at: u64);
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ErrorKind>;
+}
+
+/// What the node lends when it is asked for a log.
+pub(crate) type Lend = Box<dyn Fn(LogKind) -> Result<Option<Box<dyn Scripted>>, AllLent>>;
+
+pub(crate) struct Log(pub(crate) Box<dyn Scripted>);
+
+impl embedded_io::ErrorType for Log {
+    type Error = ErrorKind;
+}
+
+impl embedded_io::Read for Log {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ErrorKind> {
+        self.0.read(buffer)
+    }
+}
+
+impl embedded_io::Seek for Log {
+    fn seek(&mut self, to: SeekFrom) -> Result<u64, ErrorKind> {
+        let SeekFrom::Start(at) = to else {
+            panic!("{to:?}");
+        };
+        self.0.seek(at);
+        Ok(at)
     }
 }
 
@@ -282,7 +326,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// All answers of a connection; `100 Continue` is one without a body.
+    /// All answers of a connection; `100 Continue` is one without a body, and one that broke off is none.
     fn all(mut bytes: &[u8]) -> Vec<Self> {
         let mut answers = Vec::new();
         while !bytes.is_empty() {
@@ -292,6 +336,9 @@ impl Answer {
                 .lines()
                 .find_map(|line| line.strip_prefix("Content-Length: "));
             let length = length.map_or(0, |length| length.parse().unwrap());
+            if bytes.len() < end + length {
+                break;
+            }
             answers.push(Self {
                 status: head[9..12].parse().unwrap(),
                 closes: head.contains("Connection: close\r\n"),

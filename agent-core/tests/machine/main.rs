@@ -8,6 +8,7 @@
 mod bench;
 mod dice;
 mod keys;
+mod logs;
 mod model;
 mod mutations;
 mod notices;

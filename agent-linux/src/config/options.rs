@@ -128,6 +128,8 @@ pub(super) const OPTIONS: &[Opt] = &[
     option!(ALL false Tpm "tcti" ["NAME"] = "device:/dev/tpmrm0" or "TCTI", "the TPM, as tpm2-tss names it: device:/dev/tpmrm0, swtpm:host=127.0.0.1,port=2321"),
     option!(RECEIVERS true Tpm "tpm_hash_alg" ["ALG"] = "sha256", "PCR bank and signature hash: sha256, sha384 or sha512"),
     option!(RECEIVERS true Tpm "tpm_signing_alg" ["ALG"] = "ecdsa", "attestation key: ecdsa (P-256) or rsassa (RSA-2048; what Keylime's tenant accepts by default)"),
+    option!(RECEIVERS false Tpm "ima_ml_path" ["FILE"] = "/sys/kernel/security/ima/ascii_runtime_measurements", "IMA's list, which goes along with quotes; \"\" sends none"),
+    option!(RECEIVERS false Tpm "measuredboot_ml_path" ["FILE"] = "/sys/kernel/security/tpm0/binary_bios_measurements", "the firmware's event log, which goes along with quotes; \"\" sends none"),
     option!(CAPPERS false Tpm "cap_pcr" ["PCR"] = "15", "PCR whose extension ends this boot's chance, 0 to 15"),
     option!(FLOOR false Tpm "floor_index" ["INDEX"] = "", "NV index of the counter against old payloads, which this node then must have; floor takes 0x01806b68 unless told"),
     option!(OUTBOUND false Payload "landing_dir" ["DIR"] = "/run/keyhalf", "where the payload's files go: a file system in memory is mounted there"),

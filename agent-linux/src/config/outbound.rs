@@ -12,6 +12,7 @@ use log::LevelFilter;
 use super::settings::{self, Settings};
 use super::{Command, ConfigError, RunAs, value};
 use crate::identity::UuidMode;
+use crate::logs::LogPaths;
 use crate::net::reach::{ServerAddress, ServerTrust};
 use crate::tpm::TctiName;
 use crate::trust::Pin;
@@ -65,6 +66,8 @@ pub struct OutboundConfig {
     pub floor_index: Option<u32>,
     /// Whether a copy may be kept in [`OutboundConfig::spool_dir`] for boots without a link.
     pub last_good: bool,
+    /// The kernel's logs that the verifier may ask for.
+    pub logs: LogPaths,
     /// How much is logged.
     pub log_level: LevelFilter,
 }
@@ -150,6 +153,7 @@ impl Settings {
             cap_pcr: self.value("cap_pcr", cap_pcr)?,
             floor_index: self.optional("floor_index", nv_index)?,
             last_good,
+            logs: self.logs()?,
             log_level: self.value("log_level", settings::level)?,
         })
     }

@@ -14,6 +14,7 @@ use log::LevelFilter;
 use super::settings::{self, Settings};
 use super::{ConfigError, RunAs, value};
 use crate::identity::UuidMode;
+use crate::logs::LogPaths;
 use crate::tpm::TctiName;
 
 /// The configuration of `serve`, complete and checked.
@@ -75,6 +76,8 @@ pub struct Config {
     pub revocation_cert: Option<PathBuf>,
     /// Whom the agent becomes once it has what only root gets.
     pub run_as: RunAs,
+    /// The kernel's logs that go along with quotes.
+    pub logs: LogPaths,
     /// How much is logged.
     pub log_level: LevelFilter,
 }
@@ -129,6 +132,7 @@ impl Settings {
                 Ok(self.path("revocation_cert", text, &keylime_dir))
             })?,
             run_as: self.run_as()?,
+            logs: self.logs()?,
             log_level: self.value("log_level", settings::level)?,
             keylime_dir,
         })

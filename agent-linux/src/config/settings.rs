@@ -11,6 +11,7 @@ use log::LevelFilter;
 
 use super::options::default_of;
 use super::{ConfigError, Found, KEYLIMES_USER, RunAs, Source, value};
+use crate::logs::LogPaths;
 
 /// The values found, on their way to a command's configuration.
 pub(super) struct Settings(Found);
@@ -46,6 +47,14 @@ impl Settings {
         }
         let user = self.optional("run_as", parsed)?;
         Ok(user.map_or(RunAs::AsStarted, RunAs::User))
+    }
+
+    /// Where the kernel's logs are: the empty text is nowhere.
+    pub(super) fn logs(&self) -> Result<LogPaths, ConfigError> {
+        Ok(LogPaths {
+            ima: self.optional("ima_ml_path", value::absolute)?,
+            boot: self.optional("measuredboot_ml_path", value::absolute)?,
+        })
     }
 
     /// A file's path: who types a relative one means the place where they are, everybody else, as Keylime, `keylime_dir`.

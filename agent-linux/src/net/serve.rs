@@ -283,7 +283,7 @@ impl io::Write for TlsStream {
 }
 
 /// Connections at a time: verifier, tenant, and room for the curious.
-const MAX_CONNECTIONS: usize = 16;
+pub(crate) const MAX_CONNECTIONS: usize = 16;
 /// Stack of a connection's thread; what isn't touched takes no memory.
 const STACK_BYTES: usize = 256 * 1024;
 /// How long the rest of a refused body is read.

@@ -1,6 +1,6 @@
 //! A socket whose reads and writes end at a deadline, whatever the other side does.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -124,7 +124,7 @@ fn timed_out(error: io::Error) -> io::Error {
     }
 }
 
-/// A stream as the agent's core drives it.
+/// A stream, or a file, as the agent's core drives it.
 pub struct Io<S>(pub S);
 
 impl<S> embedded_io::ErrorType for Io<S> {
@@ -152,6 +152,12 @@ impl<S: Write> embedded_io::Write for Io<S> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
+    }
+}
+
+impl<S: Seek> embedded_io::Seek for Io<S> {
+    fn seek(&mut self, to: embedded_io::SeekFrom) -> io::Result<u64> {
+        self.0.seek(to.into())
     }
 }
 

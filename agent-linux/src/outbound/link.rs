@@ -1,12 +1,17 @@
 //! The connection to the verifier: one, kept while it lasts, opened anew when it breaks.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use agent_core::drive::{self, Call, CallError, Download, DownloadError, Downloaded};
+use agent_core::drive::{
+    self, Call, CallError, Download, DownloadError, Downloaded, Enclosed, EnclosedError, Logs,
+};
 use agent_core::http::Answer;
 use agent_core::http::head::After;
 use agent_core::outbound::{Fetch, Request};
+use agent_core::wire::log::Attached;
+use heapless::string::StringView;
 
 use crate::net::stream::Io;
 
@@ -37,6 +42,7 @@ pub struct Link<C: Connect> {
     stream: Option<(Io<C::Stream>, Instant)>,
     host: String,
     buffer: Vec<u8>,
+    logs: Logs<Io<File>>,
 }
 
 /// How a download ended.
@@ -56,11 +62,77 @@ impl<C: Connect> Link<C> {
             stream: None,
             host: String::new(),
             buffer: vec![0; MAX_ANSWER_BYTES],
+            logs: Logs::new(None, None),
         }
     }
 
-    /// Sends a request and waits for its answer; none if that failed, for a reason that is logged.
+    /// The same with these logs of the boot, which the verifier may ask for.
+    #[must_use]
+    pub fn with_logs(self, logs: Logs<Io<File>>) -> Self {
+        Self { logs, ..self }
+    }
+
+    /// Sends a request and waits for its answer; none if that failed, for a reason that is logged. One with logs may take as
+    /// long as bytes go, until the deadline.
     pub(super) fn exchange(
+        &mut self,
+        request: &Request<'_>,
+        body: &mut StringView,
+        until: Instant,
+        deadline: Option<Instant>,
+    ) -> Option<Answer<'_>> {
+        let has_none = self.logs.ima.is_none() && self.logs.boot.is_none();
+        match &request.logs {
+            Some(attached) if !(has_none && *attached == Attached::Supported) => {
+                self.exchange_logs(request, attached, body, deadline)
+            }
+            _ => self.exchange_body(request, body, until),
+        }
+    }
+
+    fn exchange_logs(
+        &mut self,
+        request: &Request<'_>,
+        attached: &Attached,
+        body: &mut StringView,
+        deadline: Option<Instant>,
+    ) -> Option<Answer<'_>> {
+        let io = self.open(soon(deadline))?;
+        let mut patient = Patient {
+            io,
+            limit: C::limit,
+            deadline,
+        };
+        let call = asked(request, &self.host, "");
+        let enclosed = Enclosed {
+            attached,
+            body,
+            logs: &mut self.logs,
+        };
+        let done = drive::call_with_logs(&mut patient, &call, enclosed, &mut self.buffer);
+        if let Some(fault) = self.logs.left_out.take() {
+            log::warn!("{fault}: it isn't offered");
+        }
+        match done {
+            Ok(answer) => {
+                if answer.after == After::Keep {
+                    self.stream = Some((patient.io, Instant::now()));
+                }
+                Some(answer)
+            }
+            Err(EnclosedError::Call(error)) => {
+                log::warn!("{} had no answer: {}", request.path, text(&error));
+                None
+            }
+            Err(EnclosedError::Log(fault)) => {
+                log::warn!("{} was not sent: {fault}", request.path);
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    fn exchange_body(
         &mut self,
         request: &Request<'_>,
         body: &str,
@@ -68,14 +140,7 @@ impl<C: Connect> Link<C> {
     ) -> Option<Answer<'_>> {
         let mut io = self.open(until)?;
         C::limit(&mut io.0, until);
-        let call = Call {
-            verb: request.verb,
-            path: request.path,
-            host: &self.host,
-            token: request.token,
-            media: request.media,
-            body,
-        };
+        let call = asked(request, &self.host, body);
         match drive::call(&mut io, &call, &mut self.buffer) {
             Ok(answer) => {
                 if answer.after == After::Keep {
@@ -154,6 +219,17 @@ impl<C: Connect> Link<C> {
                 None
             }
         }
+    }
+}
+
+fn asked<'a>(request: &Request<'a>, host: &'a str, body: &'a str) -> Call<'a> {
+    Call {
+        verb: request.verb,
+        path: request.path,
+        host,
+        token: request.token,
+        media: request.media,
+        body,
     }
 }
 

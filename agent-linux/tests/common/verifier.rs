@@ -77,6 +77,8 @@ pub(crate) enum Mishap {
     BrokenOff,
     /// The segments are sealed for another deposit, though their digest is the signed one.
     ForeignSegments,
+    /// It asks for both logs, from line 1 on, and sends the evidence back, as Keylime's does.
+    AsksForLogs,
 }
 
 pub(crate) struct Play {
@@ -84,6 +86,8 @@ pub(crate) struct Play {
     pub(crate) connections: Arc<AtomicUsize>,
     pub(crate) requests: Arc<Mutex<Vec<String>>>,
     pub(crate) receipts: Arc<Mutex<Vec<Receipt>>>,
+    /// Bodies of attestations.
+    pub(crate) attestations: Arc<Mutex<Vec<String>>>,
 }
 
 struct Server {
@@ -93,6 +97,7 @@ struct Server {
     mishap: Mishap,
     requests: Arc<Mutex<Vec<String>>>,
     receipts: Arc<Mutex<Vec<Receipt>>>,
+    attestations: Arc<Mutex<Vec<String>>>,
 }
 
 impl Play {
@@ -128,6 +133,7 @@ impl Play {
             connections: Arc::default(),
             requests: Arc::default(),
             receipts: Arc::default(),
+            attestations: Arc::default(),
         };
         let mut server = Server {
             manifest: text,
@@ -136,6 +142,7 @@ impl Play {
             mishap,
             requests: Arc::clone(&play.requests),
             receipts: Arc::clone(&play.receipts),
+            attestations: Arc::clone(&play.attestations),
         };
         let connections = Arc::clone(&play.connections);
         thread::spawn(move || {
@@ -227,17 +234,26 @@ impl Server {
                 ),
             );
         }
+        if path.contains("/attestations") {
+            self.attestations.lock().unwrap().push(body.to_owned());
+        }
         if path.ends_with("/attestations") {
+            let logs = match self.mishap {
+                Mishap::AsksForLogs => LOGS,
+                _ => "",
+            };
             let body = format!(
-                r#"{{"data":{{"attributes":{{"evidence_requested":[{{"evidence_type":"tpm_quote","chosen_parameters":{{"challenge":"{challenge}","signature_scheme":"ecdsa","hash_algorithm":"sha256","selected_subjects":{{"sha256":[0]}}}}}}]}}}}}}"#
+                r#"{{"data":{{"attributes":{{"evidence_requested":[{{"evidence_type":"tpm_quote","chosen_parameters":{{"challenge":"{challenge}","signature_scheme":"ecdsa","hash_algorithm":"sha256","selected_subjects":{{"sha256":[0]}}}}}}{logs}]}}}}}}"#
             );
             return (201, format!("Location: {path}/0\r\n"), body);
         }
         if path.ends_with("/attestations/0") {
-            return plain(
-                202,
-                r#"{"meta":{"seconds_to_next_attestation":1}}"#.to_owned(),
-            );
+            let echo = match self.mishap {
+                Mishap::AsksForLogs => body,
+                _ => "null",
+            };
+            let meta = r#"{"seconds_to_next_attestation":1}"#;
+            return plain(202, format!(r#"{{"data":{echo},"meta":{meta}}}"#));
         }
         let root = Value::parse(body.as_bytes()).unwrap();
         let part = |name: &str| {
@@ -261,6 +277,8 @@ impl Server {
         plain(201, "{}".to_owned())
     }
 }
+
+const LOGS: &str = r#",{"evidence_type":"uefi_log","chosen_parameters":{"format":"application/octet-stream"}},{"evidence_type":"ima_log","chosen_parameters":{"starting_offset":1,"format":"text/plain"}}"#;
 
 fn request(socket: &mut TcpStream) -> io::Result<(String, String, String)> {
     let mut head = String::new();

@@ -92,6 +92,12 @@ impl<'a> Value<'a> {
         self.0.strip_prefix('"')?.strip_suffix('"')
     }
 
+    /// Whether it is `null`.
+    #[must_use]
+    pub fn is_null(self) -> bool {
+        self.0 == "null"
+    }
+
     /// A whole number that isn't negative; `None` for anything else.
     #[must_use]
     pub fn number(self) -> Option<u64> {

@@ -177,7 +177,7 @@ fn write_string<W: Write + ?Sized>(out: &mut W, value: impl Display) -> fmt::Res
 }
 
 /// Escapes what is written through it.
-struct Escaper<'w, W: Write + ?Sized>(&'w mut W);
+pub(crate) struct Escaper<'w, W: Write + ?Sized>(pub(crate) &'w mut W);
 
 impl<W: Write + ?Sized> Write for Escaper<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {

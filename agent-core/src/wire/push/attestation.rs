@@ -8,12 +8,13 @@ use base64::engine::general_purpose::STANDARD;
 use super::session::{Challenge, read_challenge};
 use super::{PushError, attributes, member};
 use crate::wire::json::{ObjectWriter, Value};
+use crate::wire::log::{Attached, Lines};
 use crate::wire::manifest::NAME_BYTES;
 use crate::wire::quote::{HashAlg, MAX_DUMP_BYTES, PCR_COUNT, PcrDump, PcrMask, SignAlg};
 use crate::wire::receipt::{MAX_REASON_BYTES, Receipt};
 use crate::wire::text::Hex;
 
-/// Pieces of evidence that are asked for at most: a quote and two logs, of which this agent has none yet.
+/// Pieces of evidence that are asked for at most: a quote and two logs.
 pub const MAX_REQUESTED: usize = 3;
 
 /// The body of `POST /v3.0/agents/{id}/attestations`.
@@ -32,7 +33,7 @@ pub struct Capabilities<'a> {
 }
 
 impl Capabilities<'_> {
-    /// Writes the body.
+    /// Writes the body. Logs are [`Attached::Supported`] to it.
     ///
     /// # Errors
     /// The writer's: no room.
@@ -41,6 +42,10 @@ impl Capabilities<'_> {
         let mut data = body.object("data")?;
         data.text("type", "attestation")?;
         let mut attributes = data.object("attributes")?;
+        let mut system = attributes.object("system_info")?;
+        system.text("boot_time", Rfc3339(self.boot_time))?;
+        system.end()?;
+        // The last one, so that logs can follow the quote.
         let mut supported = attributes.array("evidence_supported")?;
         let mut quote = supported.object()?;
         quote.text("evidence_class", CLASS)?;
@@ -48,9 +53,6 @@ impl Capabilities<'_> {
         self.write_quote(&mut quote)?;
         quote.end()?;
         supported.end()?;
-        let mut system = attributes.object("system_info")?;
-        system.text("boot_time", Rfc3339(self.boot_time))?;
-        system.end()?;
         attributes.end()?;
         data.end()?;
         body.end()
@@ -104,27 +106,20 @@ pub struct Chosen {
     pub bank: HashAlg,
     /// The PCRs.
     pub pcrs: PcrMask,
+    /// The logs that are asked for, if any are.
+    pub logs: Option<Attached>,
 }
 
 impl Chosen {
     /// Reads the answer; `location` is its `Location` field.
     ///
     /// # Errors
-    /// [`PushError`], among them that something else than a quote is asked for.
+    /// [`PushError`], among them that something else than a quote is asked for, then the boot log, then the IMA list.
     pub fn from_answer(location: Option<&str>, body: &[u8]) -> Result<Self, PushError> {
         let (data, attributes) = attributes(body)?;
         let link = || data.path(&["links", "self"]).and_then(Value::text);
         let index = location.or_else(link).and_then(last_number);
-        let requested = member(
-            "evidence_requested",
-            attributes.member("evidence_requested"),
-        )?;
-        let mut all = requested.items();
-        let (quote, other) = (all.next(), all.next());
-        let is_quote = |one: &Value<'_>| {
-            one.member("evidence_type").and_then(Value::text) == Some(QUOTE) && other.is_none()
-        };
-        let quote = member("evidence_requested", quote.filter(is_quote))?;
+        let (quote, logs) = read_requested(attributes)?;
         let parameters = member("chosen_parameters", quote.member("chosen_parameters"))?;
         let text = |name| parameters.member(name).and_then(Value::text);
         let bank = text("hash_algorithm").and_then(HashAlg::from_name);
@@ -140,8 +135,61 @@ impl Chosen {
             )?,
             bank,
             pcrs: member("selected_subjects", subjects.and_then(read_pcrs))?,
+            logs,
         })
     }
+}
+
+/// What is asked for: a quote, and what of the logs.
+fn read_requested(attributes: Value<'_>) -> Result<(Value<'_>, Option<Attached>), PushError> {
+    let name = "evidence_requested";
+    let mut all = member(name, attributes.member(name))?.items();
+    let mut next = all.next();
+    let mut take = |wanted| {
+        let is_wanted =
+            |one: &Value<'_>| one.member("evidence_type").and_then(Value::text) == Some(wanted);
+        let taken = next.filter(is_wanted)?;
+        next = all.next();
+        Some(taken)
+    };
+    let (quote, boot, ima) = (take(QUOTE), take(BOOT_LOG), take(IMA_LOG));
+    let quote = member(name, quote.filter(|_| next.is_none()))?;
+    let logs = match boot.or(ima) {
+        Some(_) => Some(member("chosen_parameters", read_logs(boot, ima))?),
+        None => None,
+    };
+    Ok((quote, logs))
+}
+
+/// What is asked for of the logs; none if that can't be had.
+fn read_logs(boot: Option<Value<'_>>, ima: Option<Value<'_>>) -> Option<Attached> {
+    if let Some(boot) = boot {
+        // The whole of it or nothing.
+        let whole = Lines::from(0);
+        (read_log(boot, "application/octet-stream")? == whole).then_some(())?;
+    }
+    let ima = match ima {
+        Some(ima) => Some(read_log(ima, "text/plain")?),
+        None => None,
+    };
+    Some(Attached::Collected {
+        boot: boot.is_some(),
+        ima,
+    })
+}
+
+/// The entries of a log that are asked for, in this format.
+fn read_log(log: Value<'_>, format: &str) -> Option<Lines> {
+    let parameters = log.member("chosen_parameters")?;
+    let number = |name, otherwise| match parameters.member(name) {
+        Some(value) if !value.is_null() => value.number(),
+        _ => Some(otherwise),
+    };
+    let is_right = parameters.member("format").and_then(Value::text) == Some(format);
+    is_right.then_some(Lines {
+        from: number("starting_offset", 0)?,
+        count: number("entry_count", u64::MAX)?,
+    })
 }
 
 /// The body of `PATCH /v3.0/agents/{id}/attestations/{index}`.
@@ -156,7 +204,7 @@ pub struct Evidence<'a> {
 }
 
 impl Evidence<'_> {
-    /// Writes the body.
+    /// Writes the body. Logs are attached to it as [`Chosen::logs`] has them.
     ///
     /// # Errors
     /// The writer's: no room.
@@ -179,7 +227,8 @@ impl Evidence<'_> {
         body.end()
     }
 
-    /// The quote's three parts, as members.
+    /// The quote's three parts, as members. Never inlined: its buffer is off the stack when the TPM is asked.
+    #[inline(never)]
     pub(super) fn write_parts<W: Write + ?Sized>(
         &self,
         parts: &mut ObjectWriter<'_, W>,
@@ -203,15 +252,39 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    /// Reads the answer; one that says nothing is one too.
+    /// Reads the answer; one that says nothing is one too. Where logs were sent back the end of it is enough: in a text no
+    /// quotation mark stands alone, so the name can't be a log's.
     #[must_use]
     pub fn from_answer(body: &[u8]) -> Self {
-        let root = Value::parse(body).ok();
-        let meta = root.and_then(|root| root.path(&["meta", "seconds_to_next_attestation"]));
+        let seconds = match Value::parse(body) {
+            Ok(root) => root.path(&["meta", NEXT]).and_then(Value::number),
+            Err(_) => last_number_of(body, NEXT),
+        };
         Self {
-            seconds_to_next: meta.and_then(Value::number),
+            seconds_to_next: seconds,
         }
     }
+}
+
+/// The number of the last member with this name.
+fn last_number_of(body: &[u8], name: &str) -> Option<u64> {
+    let name = name.as_bytes();
+    let is_here = |at: &usize| {
+        let rest = body.get(*at..).unwrap_or_default();
+        let rest = rest
+            .strip_prefix(b"\"")
+            .and_then(|rest| rest.strip_prefix(name));
+        rest.is_some_and(|rest| rest.starts_with(b"\":"))
+    };
+    let at = (0..body.len()).rev().find(is_here)?;
+    let value = body
+        .get(at..)?
+        .get(name.len()..)?
+        .get(3..)?
+        .trim_ascii_start();
+    let end = value.iter().position(|byte| !byte.is_ascii_digit());
+    let digits = value.get(..end.unwrap_or(value.len()))?;
+    core::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// What a verifier thinks of an attestation.
@@ -319,6 +392,9 @@ fn civil(days: u64) -> (u64, u64, u64) {
 
 const CLASS: &str = "certification";
 const QUOTE: &str = "tpm_quote";
+const BOOT_LOG: &str = "uefi_log";
+const IMA_LOG: &str = "ima_log";
+const NEXT: &str = "seconds_to_next_attestation";
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 /// 9999-12-31.
 const LAST_DAY: u64 = 2_932_896;
@@ -364,6 +440,8 @@ mod tests {
         let subjects = quote.path(&["capabilities", "available_subjects", "sha256"]);
         assert_eq!(subjects.unwrap().items().count(), 24);
         let keys = quote.path(&["capabilities", "certification_keys"]).unwrap();
+        // Logs go behind the quote, before the last brackets.
+        assert!(body.ends_with(Attached::Supported.tail()));
         let key = keys.items().next().unwrap();
         assert_eq!(key.member("public").and_then(Value::text), Some("YWJj"));
         assert_eq!(
@@ -409,6 +487,72 @@ mod tests {
             let bad = CHOSEN.replacen(from, to, 1);
             let error = Err(PushError::Member { name });
             assert_eq!(Chosen::from_answer(None, bad.as_bytes()), error, "{to}");
+        }
+    }
+
+    #[test]
+    fn logs_are_asked_for_behind_the_quote() {
+        let boot = r#"{"evidence_type": "uefi_log", "chosen_parameters": {"format": "application/octet-stream"}}"#;
+        let ima = r#"{"evidence_type": "ima_log", "chosen_parameters": {"starting_offset": 7, "entry_count": null, "format": "text/plain"}}"#;
+        let some = ima.replace("null", "3");
+        let read = |logs: &[&str]| {
+            let logs = logs.join(", ");
+            let body = CHOSEN.replacen("}}}],", &std::format!("}}}}}}, {logs}],"), 1);
+            Chosen::from_answer(None, body.as_bytes()).map(|chosen| chosen.logs)
+        };
+        let collected = |boot, ima| Ok(Some(Attached::Collected { boot, ima }));
+        let rows = [
+            (&[boot][..], collected(true, None)),
+            (&[ima], collected(false, Some(Lines::from(7)))),
+            (&[boot, ima], collected(true, Some(Lines::from(7)))),
+            (
+                &[&some],
+                collected(false, Some(Lines { from: 7, count: 3 })),
+            ),
+        ];
+        for (logs, want) in rows {
+            assert_eq!(read(logs), want, "{logs:?}");
+        }
+        let quoted = Chosen::from_answer(None, CHOSEN.as_bytes()).unwrap();
+        assert_eq!(quoted.logs, None);
+        let binary = ima.replace("text/plain", "application/octet-stream");
+        let negative = ima.replace('7', "-7");
+        let late = boot.replacen("{\"format", "{\"starting_offset\": 1, \"format", 1);
+        for (logs, name) in [
+            (&[ima, boot][..], "evidence_requested"),
+            (&[ima, ima], "evidence_requested"),
+            (&["{}"], "evidence_requested"),
+            (&[r#"{"evidence_type": "ima_log"}"#], "chosen_parameters"),
+            (&[&binary], "chosen_parameters"),
+            (&[&negative], "chosen_parameters"),
+            (&[&late], "chosen_parameters"),
+        ] {
+            assert_eq!(read(logs), Err(PushError::Member { name }), "{logs:?}");
+        }
+    }
+
+    #[test]
+    fn evidence_that_was_sent_back_is_passed_over() {
+        for (end, seconds) in [
+            (
+                r#"x"}]}},"meta":{"seconds_to_next_attestation":60},"links":{}}"#,
+                Some(60),
+            ),
+            (
+                r#"x"}]}},"meta":{"seconds_to_next_attestation":  7}}"#,
+                Some(7),
+            ),
+            (r#"x"}]}},"meta":{"seconds_to_next_attestation":-7}}"#, None),
+            (
+                r#"x"}]}},"meta":{"seconds_to_next_attestation":99999999999999999999}}"#,
+                None,
+            ),
+            (r#"\"seconds_to_next_attestation\": 5"}"#, None),
+            (r#""seconds_to_next_attestation":"#, None),
+            ("", None),
+        ] {
+            let accepted = Accepted::from_answer(end.as_bytes());
+            assert_eq!(accepted.seconds_to_next, seconds, "{end}");
         }
     }
 
