@@ -1,0 +1,17 @@
+//! The tools for policies: each action in a file of its own, with its arguments.
+
+use crate::cli::Tool;
+use crate::error::Failure;
+use crate::report::{Output, Report};
+
+pub mod verify;
+
+/// Runs a tool.
+///
+/// # Errors
+/// [`Failure`]: why it didn't happen. Findings and differences are a [`Report`] with exit code 1.
+pub async fn run(tool: &Tool, _output: &Output) -> Result<Report, Failure> {
+    match tool {
+        Tool::Verify(arguments) => verify::run(arguments),
+    }
+}
