@@ -24,6 +24,8 @@ Examples:
       Allow what this machine has measured since it booted.
   keyhalf-tenant policy create tpm --pcrs 0-4,7 -u NODE -- -r 10.0.0.1
       Want from a node what its TPM signs that its PCRs hold now.
+  keyhalf-tenant policy create measured-boot --event-log binary_bios_measurements -o boot.json
+      Want from a boot log what this one shows, by rules for the way in which its machine boots.
   keyhalf-tenant policy lint policy.json
       Look for what is wrong, or probably not meant.
   keyhalf-tenant policy diff policy.json new.json

@@ -2,7 +2,9 @@
 //!
 //! An error is a policy that a verifier refuses, or one that lets everything or nothing pass. A warning is worth a look.
 
-use serde_json::{Map, Value, json};
+use agent_core::wire::quote::PcrMask;
+use serde_json::{Value, json};
+use verifier_host::policy::measured_boot::MeasuredBootPolicy;
 
 use super::kind::{Kind, Shaped};
 
@@ -80,18 +82,21 @@ pub fn lint(policy: &Shaped) -> Vec<Finding> {
     findings
 }
 
-/// As far as the language of measured-boot policies allows: their verifier decides.
 fn measured_boot(bytes: &[u8]) -> Vec<Finding> {
-    match serde_json::from_slice::<Map<String, Value>>(bytes) {
-        Err(error) => vec![Finding::error(
-            "unreadable",
-            format!("it is no JSON object: {error}"),
-        )],
-        Ok(fields) if fields.is_empty() => vec![Finding::error(
+    match MeasuredBootPolicy::read(bytes) {
+        Ok(MeasuredBootPolicy::Nothing) => vec![Finding::error(
             "empty",
-            "it says nothing: every boot log passes, and so does none at all",
+            "it says nothing: every boot passes, and no PCR is looked at",
+        )],
+        Ok(policy) if policy.pcrs() == PcrMask::EMPTY => vec![Finding::warning(
+            "no-pcr",
+            "it judges no PCR: the quote proves nothing of the log",
         )],
         Ok(_) => Vec::new(),
+        Err(error) => vec![Finding::error(
+            "unreadable",
+            format!("no verifier takes it: {error}"),
+        )],
     }
 }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use verifier_host::evidence::eventlog::EventLogError;
+use verifier_host::policy::measured_boot::CreateError;
 use verifier_host::policy::runtime::{KeyError, MAX_POLICY_BYTES, PolicyKey, RuntimePolicyError};
 use verifier_host::policy::tpm::PolicyError;
 
@@ -78,6 +80,22 @@ pub enum ToolError {
         path: PathBuf,
         /// Why not.
         source: LogError,
+    },
+    /// An event log.
+    #[error("{} is no event log that can be used: {source}", path.display())]
+    EventLog {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: EventLogError,
+    },
+    /// A measured-boot policy that can't be made.
+    #[error("can't make a policy of {}: {source}", path.display())]
+    MeasuredBoot {
+        /// The log.
+        path: PathBuf,
+        /// Why not.
+        source: CreateError,
     },
     /// Values of PCRs.
     #[error("can't use {}: {source}", path.display())]

@@ -97,6 +97,9 @@ fn differs(text: &str) -> Option<&'static str> {
                 at = at.saturating_add(escaped.len_utf8());
                 match escaped {
                     'z' => return Some("\\z is the end here and no expression for Python"),
+                    'p' | 'P' => {
+                        return Some("\\p is a class here and no expression for Python");
+                    }
                     '<' | '>' => {
                         return Some("\\< and \\> are ends of words here and letters for Python");
                     }
