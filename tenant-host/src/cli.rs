@@ -13,12 +13,15 @@ mod policies;
 mod push;
 mod settings;
 mod sources;
+mod tools;
 
 pub use args::{Arguments, PayloadSource};
 pub use command::{Command, PolicyAction};
 pub use policies::PolicyArguments;
 pub use push::PushArguments;
 pub use settings::{Settings, SettingsError};
+pub(crate) use tools::node_arguments;
+pub use tools::{Tool, ToolArguments};
 
 use crate::commands;
 use crate::error::{Exit, Failure};
@@ -100,9 +103,16 @@ pub enum UsageError {
 
 /// Runs the program: parses, acts, prints. Returns the exit code.
 pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let argv = argv::expand(argv);
+    let argv: Vec<OsString> = argv.into_iter().collect();
     let wants_json = argv.iter().any(|word| word == "--json");
     let output = Output::new(wants_json);
+    if let Some(words) = tools::words(&argv) {
+        return match ToolArguments::try_parse_from(words) {
+            Ok(arguments) => end(execute_tool(&arguments, &output), &output),
+            Err(error) => refuse_arguments(&error, &output),
+        };
+    }
+    let argv = argv::expand(argv);
     let result = match argv::refuse_replaced(&argv) {
         Ok(()) => match Arguments::try_parse_from(argv) {
             Ok(arguments) => execute(&arguments, &output),
@@ -110,6 +120,11 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
         },
         Err(error) => Err(error.into()),
     };
+    end(result, &output)
+}
+
+/// Prints what came of it.
+fn end(result: Result<Report, Failure>, output: &Output) -> ExitCode {
     let exit = match result.and_then(|report| output.finish(&report).map(|()| report.exit)) {
         Ok(exit) => exit,
         Err(failure) => {
@@ -138,9 +153,17 @@ fn execute(arguments: &Arguments, output: &Output) -> Result<Report, Failure> {
         .iter()
         .for_each(|warning| output.say(warning));
     let settings = Arc::new(Settings::read(arguments)?);
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    runtime()?.block_on(commands::run(command, arguments, &settings, output))
+}
+
+fn execute_tool(arguments: &ToolArguments, output: &Output) -> Result<Report, Failure> {
+    verifier_host::memory::keep_private().map_err(Failure::Memory)?;
+    runtime()?.block_on(commands::tools::run(&arguments.tool, output))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(Failure::Output)?;
-    runtime.block_on(commands::run(command, arguments, &settings, output))
+        .map_err(Failure::Output)
 }

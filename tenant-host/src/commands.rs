@@ -24,6 +24,7 @@ mod policies;
 mod policy;
 mod push;
 mod status;
+pub mod tools;
 
 /// How long it may take to connect.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);

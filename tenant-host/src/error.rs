@@ -14,6 +14,7 @@ use crate::client::{ClientError, UploadError};
 use crate::deposit::made::MakeError;
 use crate::deposit::record::StateError;
 use crate::deposit::terms::TermsError;
+use crate::policy::tool::ToolError;
 use crate::policy::{FetchError, PolicyFileError, PolicyKind};
 use crate::seal::SealError;
 use crate::trust::TrustError;
@@ -102,6 +103,9 @@ pub enum Failure {
     /// A runtime or measured-boot policy.
     #[error("{0}. Nothing was sent")]
     PolicyFile(#[from] PolicyFileError),
+    /// A tool for policies.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
     /// The verifier has no such policy.
     #[error("the verifier has no {} {name}: `-c list{}` shows which it has, `-c add{}` adds one", kind.noun(), kind.word(), kind.word())]
     NoPolicy {
@@ -374,6 +378,7 @@ impl Failure {
                 FetchError::Link(_) | FetchError::Status { .. } => Exit::Peer,
             },
             Self::PolicyFile(_) => Exit::Local,
+            Self::Tool(error) => error.exit(),
             Self::Known(KnownError::Io { .. } | KnownError::Line { .. })
             | Self::Trust(TrustError::Store { .. }) => Exit::Local,
             Self::Rotate(RotateError::Nothing)

@@ -11,7 +11,13 @@ use verifier_host::policy::runtime::{
 };
 
 mod allowlist;
+pub mod create;
+pub mod diff;
 pub(crate) mod fetch;
+pub mod kind;
+pub mod lint;
+pub mod sign;
+pub mod tool;
 
 pub use allowlist::AllowlistError;
 pub use fetch::FetchError;

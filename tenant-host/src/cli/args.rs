@@ -41,6 +41,9 @@ Examples:
   keyhalf-tenant -c rotate -u NODE --cert myca --include payload
       Seal anew: another key, the same terms, the floor one higher if there is one.
 
+  keyhalf-tenant policy --help
+      Tools that make, check, compare and sign policies.
+
 Exit codes:
   0 it happened (for a payload with a script: the script ended with 0)   1 something else   2 command line
   3 a file of this machine   4 a server or the agent can't be reached or refuses   5 the node isn't trusted
