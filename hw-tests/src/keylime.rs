@@ -183,8 +183,14 @@ impl<'site> Servers<'site> for Keylime<'site> {
 
 /// One of Keylime's programs on a machine that it is configured on, by the name of its Python module.
 pub fn program(machine: &Machine, module: &str) -> Command {
-    let mut command = machine.command(&format!("{HOME}/bin/python3"));
+    let mut command = python(machine);
     command.args(["-m", &format!("keylime.cmd.{module}")]);
+    command
+}
+
+/// Python with Keylime's modules, on a machine that Keylime is configured on.
+pub fn python(machine: &Machine) -> Command {
+    let mut command = machine.command(&format!("{HOME}/bin/python3"));
     for part in CONFIGURED {
         command.env(
             format!("KEYLIME_{}_CONFIG", part.to_uppercase()),

@@ -6,6 +6,7 @@
 mod cells;
 mod certificates;
 mod command_line;
+mod event_logs;
 mod lifecycle;
 mod policies;
 mod push;

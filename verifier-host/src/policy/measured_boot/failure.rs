@@ -49,6 +49,13 @@ pub enum MeasuredBootFailure {
         /// What it is.
         described: String,
     },
+    /// A rule is about a variable that the firmware measured, and nothing shows where the firmware ended.
+    NoSeparator {
+        /// The rule's name.
+        rule: String,
+        /// The PCR.
+        pcr: u8,
+    },
     /// Not as many events as a rule wants.
     Missing {
         /// The rule's name.
@@ -143,6 +150,10 @@ impl fmt::Display for MeasuredBootFailure {
             Self::NotEmpty { described, .. } => write!(
                 f,
                 "{described}: its PCR must be empty; take the PCR from empty, and list what may be measured in a rule"
+            ),
+            Self::NoSeparator { rule, pcr } => write!(
+                f,
+                "rule {rule:?} is about a variable of the firmware, and PCR {pcr} has no separator: nobody knows who measured it"
             ),
             Self::Missing {
                 rule,

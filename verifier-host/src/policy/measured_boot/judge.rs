@@ -163,6 +163,15 @@ impl Judge<'_> {
     }
 
     fn end(&self) -> Result<(), MeasuredBootFailure> {
+        for rule in &self.rules.rules {
+            let ended = self.separated.get(usize::from(rule.pcr)) == Some(&true);
+            if matches!(rule.condition, Condition::Variable(_)) && !ended {
+                return Err(MeasuredBootFailure::NoSeparator {
+                    rule: rule.name.clone(),
+                    pcr: rule.pcr,
+                });
+            }
+        }
         let counted = self.rules.rules.iter().zip(&self.taken);
         for (rule, taken) in counted {
             if *taken < rule.min {

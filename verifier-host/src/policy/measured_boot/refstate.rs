@@ -14,6 +14,7 @@ use super::{MeasuredBootFailure, MeasuredBootPolicyError, json, part};
 use crate::evidence::eventlog::{EventLog, Guid, LogHash, Signature};
 use crate::policy::{Pairs, from_hex};
 
+mod check;
 mod judge;
 
 /// 0 to 9 and 14.

@@ -7,38 +7,20 @@
 //!
 //! Source: `Example.refstate_to_test` in Keylime 7.14.3, over what `tpm2_eventlog` 5.4 prints.
 
-use agent_core::wire::quote::{Digest, HashAlg};
+use agent_core::wire::quote::HashAlg;
 
-use super::{Digests, Firmware, Kernel, Key, Refstate};
+use super::check::{
+    Checked, NO_SIGNATURE, action, boot_option, holds, label, listed, same, secure_boot, separator,
+    subset, superset, variable,
+};
+use super::{Digests, Firmware, Kernel, Refstate};
 use crate::evidence::eventlog::{
-    Event, EventLog, EventType, Explained, Guid, LogHash, Signature, Variable, describe,
+    Event, EventLog, EventType, Explained, Guid, LogHash, Signature, describe,
 };
 use crate::policy::measured_boot::MeasuredBootFailure;
 
-type Checked<T = ()> = Result<T, String>;
-
 /// How many events of a platform's configuration are taken: as many as edk2 measures.
 const MAX_CONFIG_FLAGS: u32 = 4;
-
-/// What the firmware may say it does, by PCR.
-const ACTIONS: [(u32, &[&str]); 3] = [
-    (1, &["Entering ROM Based Setup"]),
-    (
-        4,
-        &[
-            "Calling EFI Application from Boot Option",
-            "Returning from EFI Application from Boot Option",
-        ],
-    ),
-    (
-        5,
-        &[
-            "Exit Boot Services Invocation",
-            "Exit Boot Services Returned with Failure",
-            "Exit Boot Services Returned with Success",
-        ],
-    ),
-];
 
 pub(super) fn judge(
     refstate: &Refstate,
@@ -301,8 +283,6 @@ impl<'a> Judge<'a> {
     }
 }
 
-const NO_SIGNATURE: &str = "there is no signature in it";
-
 /// Keeps an event for the end. It is bounded by the log.
 fn keep<'a>(events: &mut Vec<Event<'a>>, event: &Event<'a>) -> Checked {
     events.push(*event);
@@ -327,125 +307,4 @@ fn one_of(
         reasons.join("; ")
     };
     Err(MeasuredBootFailure::ReferenceList { list, why })
-}
-
-fn same(what: &str, events: &[Event<'_>], wanted: &[(&str, &Digest)]) -> Checked {
-    if events.len() != wanted.len() {
-        let (have, want) = (events.len(), wanted.len());
-        return Err(format!("{have} {what} instead of {want}"));
-    }
-    let mut pairs = events.iter().zip(wanted);
-    let differs =
-        pairs.find(|(event, (_, digest))| event.digest(LogHash::Sha256) != Some(digest.as_slice()));
-    match differs {
-        Some((event, (name, _))) => Err(format!("{event:?} is not {name}")),
-        None => Ok(()),
-    }
-}
-
-/// Whether the digest of the quoted bank is the listed one.
-fn holds(event: &Event<'_>, digests: &Digests) -> bool {
-    let listed = digests.iter().find(|(hash, _)| *hash == LogHash::Sha256);
-    listed.is_some_and(|(hash, digest)| event.digest(*hash) == Some(digest.as_slice()))
-}
-
-fn variable<'a>(event: &Event<'a>) -> Checked<Variable<'a>> {
-    match event.explained(LogHash::Sha256) {
-        Some(Explained::Variable(variable)) => Ok(variable),
-        _ => Err("the log doesn't have the variable that was measured".to_owned()),
-    }
-}
-
-fn secure_boot(variable: &Variable<'_>, wanted: bool) -> Checked {
-    if variable.content == [u8::from(wanted)] {
-        return Ok(());
-    }
-    let wanted = if wanted { "on" } else { "off" };
-    Err(format!("has_secureboot wants Secure Boot {wanted}"))
-}
-
-/// Boot options: any content, which alone is measured.
-fn boot_option(event: &Event<'_>) -> Checked {
-    let known = Variable::parse(event.data).is_some_and(|variable| {
-        let name = variable.name();
-        let number = name.strip_prefix("Boot").unwrap_or_default();
-        let option = !number.is_empty() && number.bytes().all(|letter| letter.is_ascii_hexdigit());
-        variable.owner == Guid::GLOBAL && (name == "BootOrder" || option)
-    });
-    if known {
-        return Ok(());
-    }
-    Err("the example policy takes BootOrder and boot options only".to_owned())
-}
-
-fn action(event: &Event<'_>) -> Checked {
-    let allowed = ACTIONS.iter().find(|(pcr, _)| *pcr == event.pcr);
-    let said = allowed.is_some_and(|(_, texts)| {
-        let Some(Explained::Text(measured)) = event.explained(LogHash::Sha256) else {
-            return false;
-        };
-        texts.contains(&measured.text().as_ref())
-    });
-    if said {
-        return Ok(());
-    }
-    Err("the example policy doesn't know the action".to_owned())
-}
-
-fn separator(event: &Event<'_>) -> Checked {
-    if event.is_separator(LogHash::Sha256) {
-        return Ok(());
-    }
-    Err("its digest is not that of a separator: the firmware reported an error".to_owned())
-}
-
-/// What the log calls what was measured.
-fn label(event: &Event<'_>) -> String {
-    let text = event.data.strip_suffix(&[0]).unwrap_or(event.data);
-    String::from_utf8_lossy(text).into_owned()
-}
-
-fn signatures<'a>(variable: &Variable<'a>) -> Checked<Vec<Signature<'a>>> {
-    let signatures = variable.signatures().collect::<Result<_, _>>();
-    signatures.map_err(|_| "its content is no list of signatures".to_owned())
-}
-
-fn listed(signature: &Signature<'_>, keys: &[Key]) -> Checked {
-    if keys.iter().any(|key| key.is(signature)) {
-        return Ok(());
-    }
-    Err(format!(
-        "a signature of the owner {} is not in the reference state",
-        signature.owner
-    ))
-}
-
-fn subset(variable: &Variable<'_>, keys: &[Key], kinds: &[Guid]) -> Checked {
-    for signature in signatures(variable)? {
-        if !kinds.contains(&signature.kind) {
-            return Err(format!("it has signatures of the kind {}", signature.kind));
-        }
-        listed(&signature, keys)?;
-    }
-    Ok(())
-}
-
-/// Keylime wants one list of SHA-256 digests with all of these in it.
-fn superset(variable: &Variable<'_>, keys: &[Key]) -> Checked {
-    let have = signatures(variable)?;
-    if have.is_empty() {
-        return Err("it is empty".to_owned());
-    }
-    if let Some(other) = have.iter().find(|signature| signature.kind != Guid::SHA256) {
-        return Err(format!("it has signatures of the kind {}", other.kind));
-    }
-    let missing = keys
-        .iter()
-        .filter(|key| !have.iter().any(|signature| key.is(signature)));
-    match missing.count() {
-        0 => Ok(()),
-        count => Err(format!(
-            "{count} of the dbx of the reference state are not in it"
-        )),
-    }
 }
