@@ -103,7 +103,7 @@ impl<'a> Cpio<'a> {
             });
         }
         let mut name = Vec::new();
-        self.exactly(length).read_to_end(&mut name)?;
+        self.content(length).read_to_end(&mut name)?;
         self.advance(length)?;
         if name.pop() != Some(0) {
             return Err(ArchiveError::Expected {
@@ -130,13 +130,9 @@ impl<'a> Cpio<'a> {
     pub(super) fn advance(&mut self, size: u64) -> Result<(), ArchiveError> {
         self.offset = self.offset.saturating_add(size);
         let padding = (4 - self.offset % 4) % 4;
-        io::copy(&mut self.exactly(padding), &mut io::sink())?;
+        io::copy(&mut self.content(padding), &mut io::sink())?;
         self.offset = self.offset.saturating_add(padding);
         Ok(())
-    }
-
-    fn exactly(&mut self, size: u64) -> Content<'_> {
-        self.content(size)
     }
 }
 

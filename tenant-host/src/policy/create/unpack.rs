@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, Read};
 
 use lzma_rust2::XzReader;
-use ruzstd::decoding::StreamingDecoder;
+use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 use super::archive::ArchiveError;
 use super::gzip::Gzip;
@@ -58,13 +58,34 @@ impl Packing {
     ) -> Result<Box<dyn Read + 'a>, ArchiveError> {
         match self {
             Self::Gzip => Ok(Box::new(Gzip::new(source)?)),
-            Self::Zstd => {
-                let window = u64::from(MEMORY_KIB) << 10;
-                let stream = StreamingDecoder::new_with_max_window_size(source, window);
-                Ok(Box::new(stream.map_err(io::Error::other)?))
-            }
+            Self::Zstd => Ok(Box::new(Zstd::new(source)?)),
             Self::Xz => Ok(Box::new(XzReader::new_mem_limit(source, false, MEMORY_KIB))),
             Self::Other(with, tool) => Err(ArchiveError::Packed { with, tool }),
+        }
+    }
+}
+
+/// One frame of zstd, whose checksum, if it has one, is checked at its end: the decoder leaves that to its caller.
+struct Zstd<R: Read>(StreamingDecoder<R, FrameDecoder>);
+
+impl<R: Read> Zstd<R> {
+    fn new(source: R) -> io::Result<Self> {
+        let window = u64::from(MEMORY_KIB) << 10;
+        let stream = StreamingDecoder::new_with_max_window_size(source, window);
+        stream.map(Self).map_err(io::Error::other)
+    }
+}
+
+impl<R: Read> Read for Zstd<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let have = self.0.read(out)?;
+        let frame = &self.0.decoder;
+        let at_end = have == 0 && !out.is_empty();
+        match frame.get_checksum_from_data() {
+            Some(wanted) if at_end && frame.get_calculated_checksum() != Some(wanted) => Err(
+                io::Error::new(io::ErrorKind::InvalidData, "zstd: a wrong checksum"),
+            ),
+            _ => Ok(have),
         }
     }
 }

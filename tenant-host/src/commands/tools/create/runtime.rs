@@ -27,11 +27,12 @@ const SOURCES: &str = "--tree, --initrd, --deb, --dpkg-root, --ima-log, --merge"
 /// What the policy is made of.
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
-    /// Allow all files of this directory tree. Links aren't followed: what they lead to is in the tree too, or isn't.
+    /// Allow all files of this directory tree, whose top is / of the node, or what --root-prefix says. Links aren't followed:
+    /// what they lead to is in the tree too, or isn't.
     #[arg(long, value_name = "DIR", help_heading = "Of what")]
     pub tree: Vec<PathBuf>,
 
-    /// What the trees are on the node, such as /opt/app [default: /].
+    /// What the trees' top is on the node, such as /usr for --tree /usr.
     #[arg(
         long,
         value_name = "PATH",
