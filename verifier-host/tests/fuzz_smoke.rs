@@ -1,12 +1,19 @@
-//! The body of the fuzz target for the TPM's structures, for a moment: see agent-core's test of the same name.
+//! The bodies of the fuzz targets for the TPM's structures, IMA lists and policies, for a moment: see agent-core's test of the same
+//! name.
 #![expect(
     clippy::unwrap_used,
     unreachable_pub,
     reason = "what can't be is a finding; the modules are a library's elsewhere"
 )]
 
+#[path = "../../agent-core/fuzz/src/dsse.rs"]
+mod dsse;
+#[path = "../../agent-core/fuzz/src/ima_list.rs"]
+mod ima_list;
 #[path = "../../agent-core/tests/fuzz_smoke/mutator.rs"]
 mod mutator;
+#[path = "../../agent-core/fuzz/src/runtime_policy.rs"]
+mod runtime_policy;
 #[path = "../../agent-core/fuzz/src/tpm_structures.rs"]
 mod tpm_structures;
 
@@ -17,4 +24,23 @@ fn smoke_tpm_structures() {
         10_000,
         tpm_structures::check,
     );
+}
+
+#[test]
+fn smoke_ima_list() {
+    mutator::smoke(&mutator::corpus("ima_list"), 3_000, ima_list::check);
+}
+
+#[test]
+fn smoke_runtime_policy() {
+    mutator::smoke(
+        &mutator::corpus("runtime_policy"),
+        3_000,
+        runtime_policy::check,
+    );
+}
+
+#[test]
+fn smoke_dsse() {
+    mutator::smoke(&mutator::corpus("dsse"), 3_000, dsse::check);
 }
