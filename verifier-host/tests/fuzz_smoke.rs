@@ -5,10 +5,16 @@
     reason = "what can't be is a finding; the modules are a library's elsewhere"
 )]
 
+#[path = "../../agent-core/fuzz/src/dsse.rs"]
+mod dsse;
 #[path = "../../agent-core/fuzz/src/event_log.rs"]
 mod event_log;
+#[path = "../../agent-core/fuzz/src/ima_list.rs"]
+mod ima_list;
 #[path = "../../agent-core/tests/fuzz_smoke/mutator.rs"]
 mod mutator;
+#[path = "../../agent-core/fuzz/src/runtime_policy.rs"]
+mod runtime_policy;
 #[path = "../../agent-core/fuzz/src/tpm_structures.rs"]
 mod tpm_structures;
 
@@ -24,4 +30,23 @@ fn smoke_tpm_structures() {
 #[test]
 fn smoke_event_log() {
     mutator::smoke(&mutator::corpus("event_log"), 2_000, event_log::check);
+}
+
+#[test]
+fn smoke_ima_list() {
+    mutator::smoke(&mutator::corpus("ima_list"), 3_000, ima_list::check);
+}
+
+#[test]
+fn smoke_runtime_policy() {
+    mutator::smoke(
+        &mutator::corpus("runtime_policy"),
+        3_000,
+        runtime_policy::check,
+    );
+}
+
+#[test]
+fn smoke_dsse() {
+    mutator::smoke(&mutator::corpus("dsse"), 3_000, dsse::check);
 }

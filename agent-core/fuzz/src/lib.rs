@@ -4,14 +4,17 @@
 //! The tests `fuzz_smoke` of agent-core and of verifier-host include these modules by path, without this crate.
 
 pub mod agent_steps;
+pub mod dsse;
 pub mod event_log;
 pub mod http_body;
 pub mod http_head;
+pub mod ima_list;
 pub mod json_requests;
 pub mod manifest_receipt;
 pub mod payload_open;
 pub mod quote_strings;
 pub mod registrar_answers;
+pub mod runtime_policy;
 pub mod tpm_structures;
 pub mod verifier_answers;
 pub mod zip;

@@ -2,21 +2,22 @@
 //!
 //! Source: `ima_ascii_measurements_show` in Linux's `ima_fs.c`.
 
+use memchr::memchr;
+
 use super::entry::{MAX_DATA_BYTES, MAX_PATH_BYTES, quote};
 use super::list::{LineError, MAX_LINE_BYTES, MAX_TEMPLATE_HASH_BYTES};
-use super::template::{self, Field, LEGACY, LEGACY_NAME_BYTES, MAX_NAME_BYTES};
+use super::template::{Field, LEGACY_NAME_BYTES, MAX_NAME_BYTES, Template};
 
 /// The parts of a line, of which the caller has given the room for the long ones.
-pub(super) struct Parts<'a> {
+pub(super) struct Parts {
     pub(super) pcr: u32,
     pub(super) hash_bytes: usize,
-    pub(super) template: &'a [u8],
 }
 
 /// A line without its end, and what follows it.
 pub(super) fn split_line(list: &[u8]) -> Result<(&[u8], &[u8]), LineError> {
     let near = list.get(..=MAX_LINE_BYTES).unwrap_or(list);
-    let line = match near.iter().position(|byte| *byte == b'\n') {
+    let line = match memchr(b'\n', near) {
         Some(end) => near.get(..end),
         None if near.len() > MAX_LINE_BYTES => {
             return Err(LineError::TooLong {
@@ -32,36 +33,32 @@ pub(super) fn split_line(list: &[u8]) -> Result<(&[u8], &[u8]), LineError> {
 }
 
 /// Reads a line, and packs its template data into `data` as the kernel does.
-pub(super) fn parse<'a>(
-    line: &'a [u8],
+pub(super) fn parse(
+    line: &[u8],
     template_hash: &mut [u8; MAX_TEMPLATE_HASH_BYTES],
+    template: &mut Template,
     data: &mut Vec<u8>,
-) -> Result<Parts<'a>, LineError> {
+) -> Result<Parts, LineError> {
     let (pcr, rest) = word(line, "PCR")?;
     let (hash, rest) = word(rest, "template hash")?;
-    let (template, rest) = match word(rest, "template") {
+    let (name, rest) = match word(rest, "template") {
         Err(_) if rest.len() <= MAX_NAME_BYTES => return Err(LineError::Ends { what: "fields" }),
         other => other?,
     };
     let hash_bytes = unhex(hash, template_hash).ok_or_else(|| part("template hash", hash))?;
     let pcr = number(pcr).ok_or_else(|| part("PCR", pcr))?;
+    template.set(name)?;
     data.clear();
-    let name = template::name(template)?;
-    if name == LEGACY {
+    if template.is_legacy() {
         pack_legacy(rest, data)?;
     } else {
-        pack_all(name, rest, data)?;
+        pack_all(template.fields(), rest, data)?;
     }
-    Ok(Parts {
-        pcr,
-        hash_bytes,
-        template,
-    })
+    Ok(Parts { pcr, hash_bytes })
 }
 
 fn word<'a>(text: &'a [u8], what: &'static str) -> Result<(&'a [u8], &'a [u8]), LineError> {
-    let end = text.iter().position(|byte| *byte == b' ');
-    let end = end.ok_or(LineError::Ends { what })?;
+    let end = memchr(b' ', text).ok_or(LineError::Ends { what })?;
     let (word, rest) = text.split_at_checked(end).unwrap_or_default();
     Ok((word, rest.get(1..).unwrap_or_default()))
 }
@@ -72,21 +69,17 @@ fn part(what: &'static str, found: &[u8]) -> LineError {
 }
 
 /// The last field is the rest of the line.
-fn pack_all(template: &str, text: &[u8], data: &mut Vec<u8>) -> Result<(), LineError> {
-    let mut rest = Some(text);
-    let mut fields = template::fields(template).peekable();
-    while let Some(field) = fields.next() {
-        let all = rest.ok_or(LineError::Ends { what: "fields" })?;
-        let (value, behind) = if fields.peek().is_some() {
-            let (value, behind) = word(all, "fields")?;
-            (value, Some(behind))
-        } else {
-            (all, None)
-        };
-        pack(field?, value, data)?;
+fn pack_all(fields: &[Field], text: &[u8], data: &mut Vec<u8>) -> Result<(), LineError> {
+    let Some((last, fields)) = fields.split_last() else {
+        return Ok(());
+    };
+    let mut rest = text;
+    for field in fields {
+        let (value, behind) = word(rest, "fields")?;
+        pack(*field, value, data)?;
         rest = behind;
     }
-    Ok(())
+    pack(*last, rest, data)
 }
 
 /// A field with its length in front.

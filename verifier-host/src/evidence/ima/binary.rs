@@ -6,13 +6,12 @@ use super::ascii;
 use super::entry::MAX_DATA_BYTES;
 use super::hash::SHA1_BYTES;
 use super::list::LineError;
-use super::template::{self, LEGACY, MAX_NAME_BYTES};
+use super::template::{self, MAX_NAME_BYTES, Template};
 
 /// The parts of an entry, of which the caller has given the room for the data.
 pub(super) struct Parts<'a> {
     pub(super) pcr: u32,
     pub(super) template_hash: &'a [u8],
-    pub(super) template: &'a [u8],
     pub(super) behind: &'a [u8],
 }
 
@@ -25,7 +24,7 @@ pub(super) fn hash_bytes(list: &[u8]) -> Option<usize> {
     }
     let named = |bytes: &usize| {
         let name = rest.get(*bytes..).and_then(|rest| sized_name(rest).ok());
-        name.is_some_and(|(name, _)| template::name(name).is_ok())
+        name.is_some_and(|(name, _)| Template::named(name).is_ok())
     };
     let sizes = [SHA1_BYTES, 32, 48, 64];
     Some(sizes.into_iter().find(named).unwrap_or(SHA1_BYTES))
@@ -35,6 +34,7 @@ pub(super) fn hash_bytes(list: &[u8]) -> Option<usize> {
 pub(super) fn parse<'a>(
     list: &'a [u8],
     hash_bytes: usize,
+    template: &mut Template,
     data: &mut Vec<u8>,
 ) -> Result<Parts<'a>, LineError> {
     let ends = |what| LineError::Ends { what };
@@ -42,9 +42,10 @@ pub(super) fn parse<'a>(
     let (template_hash, rest) = rest
         .split_at_checked(hash_bytes)
         .ok_or(ends("template hash"))?;
-    let (template, rest) = sized_name(rest)?;
+    let (name, rest) = sized_name(rest)?;
+    template.set(name)?;
     data.clear();
-    let behind = if template == LEGACY.as_bytes() {
+    let behind = if template.is_legacy() {
         let (digest, rest) = rest.split_at_checked(SHA1_BYTES).ok_or(ends("digest"))?;
         let (name, rest) = template::split_sized(rest)?;
         data.extend_from_slice(digest);
@@ -65,7 +66,6 @@ pub(super) fn parse<'a>(
     Ok(Parts {
         pcr: u32::from_le_bytes(*pcr),
         template_hash,
-        template,
         behind,
     })
 }

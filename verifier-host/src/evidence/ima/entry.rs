@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::hash::ListHash;
 use super::list::LineError;
-use super::template::{self, Field};
+use super::template::{self, Field, Template};
 
 /// The longest path; the kernel writes none that is longer.
 ///
@@ -82,7 +82,7 @@ impl<'a> Entry<'a> {
 pub(super) struct Head<'a> {
     pub(super) line: u64,
     pub(super) pcr: u32,
-    pub(super) template: &'a [u8],
+    pub(super) template: &'a Template,
     pub(super) template_hash: &'a [u8],
 }
 
@@ -92,21 +92,21 @@ pub(super) fn read<'a>(head: Head<'a>, data: &'a [u8]) -> Result<Entry<'a>, Line
         ListHash::of_size(head.template_hash.len()).ok_or(LineError::TemplateHashSize {
             have: head.template_hash.len(),
         })?;
-    let template = template::name(head.template)?;
     let mut parts = Parts::default();
-    if template == template::LEGACY {
+    if head.template.is_legacy() {
         parts.take_legacy(data)?;
     } else {
         let mut rest = data;
-        for field in template::fields(template) {
+        for field in head.template.fields() {
             let (value, behind) = template::split_sized(rest)?;
-            parts.take(field?, value)?;
+            parts.take(*field, value)?;
             rest = behind;
         }
         if !rest.is_empty() {
             return Err(LineError::Data { field: "its end" });
         }
     }
+    let template = head.template.name();
     let unknown = |lacks| LineError::Lacks {
         template: template.to_owned(),
         lacks,

@@ -48,7 +48,7 @@ impl ListHash {
     #[must_use]
     pub fn digest(self, bytes: &[u8]) -> Digest {
         match self {
-            Self::Sha1 => sha1::Sha1::digest(bytes).into_iter().collect(),
+            Self::Sha1 => Digest::from_slice(&sha1::Sha1::digest(bytes)).unwrap_or_default(),
             Self::Sha2(hash) => hash.digest([bytes]),
         }
     }

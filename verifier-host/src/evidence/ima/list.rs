@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::entry::{Entry, Head, MAX_DATA_BYTES, read};
+use super::template::Template;
 use super::{ascii, binary};
 
 /// The longest line: an entry in hexadecimal, with room for what stands before it.
@@ -72,6 +73,7 @@ pub struct Lines<'a> {
     rest: &'a [u8],
     format: Format,
     read: u64,
+    template: Template,
     data: Vec<u8>,
     template_hash: [u8; MAX_TEMPLATE_HASH_BYTES],
 }
@@ -101,6 +103,7 @@ impl<'a> Lines<'a> {
             rest: list,
             format,
             read: lines,
+            template: Template::default(),
             data: Vec::new(),
             template_hash: [0; MAX_TEMPLATE_HASH_BYTES],
         }
@@ -126,31 +129,33 @@ impl<'a> Lines<'a> {
 
     fn next_entry(&mut self) -> Result<Entry<'_>, LineError> {
         let (line, rest) = (self.read + 1, self.rest);
-        // Nothing can be read after an error, and all of this entry's parts are behind it otherwise.
+        // Nothing can be read after an error.
         self.rest = &[];
-        let (pcr, hash_bytes, template, behind) = match self.format {
+        let (pcr, hash_bytes, behind) = match self.format {
             Format::Ascii => {
                 let (text, behind) = ascii::split_line(rest)?;
-                let parts = ascii::parse(text, &mut self.template_hash, &mut self.data)?;
-                (parts.pcr, parts.hash_bytes, parts.template, behind)
+                let (hash, template) = (&mut self.template_hash, &mut self.template);
+                let parts = ascii::parse(text, hash, template, &mut self.data)?;
+                (parts.pcr, parts.hash_bytes, behind)
             }
             Format::Binary(hash_bytes) => {
-                let parts = binary::parse(rest, hash_bytes, &mut self.data)?;
+                let parts = binary::parse(rest, hash_bytes, &mut self.template, &mut self.data)?;
                 let hash = self.template_hash.get_mut(..hash_bytes);
                 hash.ok_or(LineError::TemplateHashSize { have: hash_bytes })?
                     .copy_from_slice(parts.template_hash);
-                (parts.pcr, hash_bytes, parts.template, parts.behind)
+                (parts.pcr, hash_bytes, parts.behind)
             }
         };
-        self.rest = behind;
-        self.read = line;
         let head = Head {
             line,
             pcr,
-            template,
+            template: &self.template,
             template_hash: self.template_hash.get(..hash_bytes).unwrap_or_default(),
         };
-        read(head, &self.data)
+        let entry = read(head, &self.data)?;
+        self.rest = behind;
+        self.read = line;
+        Ok(entry)
     }
 
     /// Number of lines that weren't read; nothing is known of them but that they are there.
@@ -159,7 +164,7 @@ impl<'a> Lines<'a> {
         let before = self.read;
         match self.format {
             Format::Ascii => {
-                let ends = self.rest.iter().filter(|byte| **byte == b'\n').count();
+                let ends = memchr::memchr_iter(b'\n', self.rest).count();
                 let unended = !self.rest.is_empty() && !self.rest.ends_with(b"\n");
                 u64::try_from(ends).unwrap_or(u64::MAX) + u64::from(unended)
             }

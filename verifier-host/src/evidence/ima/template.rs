@@ -3,7 +3,7 @@
 use super::list::LineError;
 
 /// The template that lacks lengths and names of hashes.
-pub(super) const LEGACY: &str = "ima";
+const LEGACY: &str = "ima";
 
 /// What its name takes, zeros included.
 ///
@@ -19,7 +19,8 @@ pub(super) const MAX_NAME_BYTES: usize = 128;
 /// Templates with names of their own; all others are named by their format.
 ///
 /// Source: `builtin_templates` in Linux's `ima_template.c`.
-const BUILT_IN: [(&str, &str); 7] = [
+const BUILT_IN: [(&str, &str); 8] = [
+    (LEGACY, "d|n"),
     ("ima-ng", "d-ng|n-ng"),
     ("ima-sig", "d-ng|n-ng|sig"),
     ("ima-buf", "d-ng|n-ng|buf"),
@@ -77,28 +78,53 @@ impl Field {
     }
 }
 
-/// The name of a template that is known to be one.
-pub(super) fn name(bytes: &[u8]) -> Result<&str, LineError> {
-    let unknown = || LineError::Template {
-        template: super::entry::quote(bytes),
-    };
-    let name = std::str::from_utf8(bytes).map_err(|_| unknown())?;
-    let known = name == LEGACY
-        || BUILT_IN.iter().any(|(built_in, _)| *built_in == name)
-        || name.split('|').count() <= MAX_FIELDS
-            && name.split('|').all(|id| Field::of_id(id).is_some());
-    if known { Ok(name) } else { Err(unknown()) }
+/// A template that is known.
+#[derive(Debug, Default)]
+pub(super) struct Template {
+    name: String,
+    fields: Vec<Field>,
 }
 
-/// The fields of a template in their order.
-pub(super) fn fields(template: &str) -> impl Iterator<Item = Result<Field, LineError>> {
-    let built_in = BUILT_IN.iter().find(|(name, _)| *name == template);
-    let format = built_in.map_or(template, |(_, format)| format);
-    format.split('|').map(move |id| {
-        Field::of_id(id).ok_or_else(|| LineError::Template {
-            template: super::entry::quote(template.as_bytes()),
+impl Template {
+    /// The template of this name, or of this format.
+    pub(super) fn named(bytes: &[u8]) -> Result<Self, LineError> {
+        let unknown = || LineError::Template {
+            template: super::entry::quote(bytes),
+        };
+        let name = std::str::from_utf8(bytes).map_err(|_| unknown())?;
+        let built_in = BUILT_IN.iter().find(|(built_in, _)| *built_in == name);
+        let format = built_in.map_or(name, |(_, format)| format);
+        let fields = format.split('|').take(MAX_FIELDS + 1).map(Field::of_id);
+        let fields: Vec<Field> = fields.collect::<Option<_>>().ok_or_else(unknown)?;
+        if fields.len() > MAX_FIELDS {
+            return Err(unknown());
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            fields,
         })
-    })
+    }
+
+    /// Becomes the template of this name. Most lines have the same as the line before.
+    pub(super) fn set(&mut self, name: &[u8]) -> Result<(), LineError> {
+        if self.name.as_bytes() != name || self.name.is_empty() {
+            *self = Self::named(name)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its fields in their order.
+    pub(super) fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    pub(super) fn is_legacy(&self) -> bool {
+        self.name == LEGACY
+    }
 }
 
 /// A field with its length in front, and what follows it.

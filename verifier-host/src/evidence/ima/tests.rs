@@ -602,6 +602,13 @@ fn hostile_binary_lists_are_refused() {
         let mut lines = Lines::new(&whole[..at]);
         while let Some(Ok(_)) = lines.next() {}
     }
+    // What comes behind an error isn't read.
+    let mut broken = GUEST_BINARY.to_vec();
+    broken[49] = b'x';
+    let mut lines = Lines::new(&broken);
+    assert_eq!(lines.next(), Some(Err(LineError::Data { field: "d-ng" })));
+    assert_eq!(lines.next(), None);
+    assert_eq!(lines.read(), 0);
     let mut huge = whole.clone();
     huge[24..28].copy_from_slice(&u32::MAX.to_le_bytes());
     let mut lines = Lines::new(&huge);
