@@ -16,6 +16,8 @@ pub(crate) mod exit {
     pub(crate) const NO_NETWORK: i32 = 11;
     pub(crate) const NOT_ACCEPTED: i32 = 12;
     pub(crate) const REFUSED: i32 = 13;
+    pub(crate) const BAD_PAYLOAD: i32 = 14;
+    pub(crate) const DEADLINE: i32 = 16;
 }
 
 /// A PCR that nothing was measured into, as a policy has it.
@@ -118,9 +120,9 @@ pub(crate) fn asks_again(boot: &mut Boot) -> Result<hw_tests::tenant::Told> {
     )
 }
 
-/// How long the agent and the script around it took, by the guest's own clock.
-pub(crate) fn agent_took(boot: &Boot) -> Result<f64> {
-    Ok(seconds(&boot.says(ENDED)?)? - seconds(&boot.says("guest: the agent starts")?)?)
+/// Seconds from the agent's start until the console says `text`, by the guest's own clock.
+pub(crate) fn from_agents_start(boot: &Boot, text: &str) -> Result<f64> {
+    Ok(seconds(&boot.says(text)?)? - seconds(&boot.says("guest: the agent starts")?)?)
 }
 
 /// The kernel's time at the beginning of a line: `[    4.123456] ...`.
@@ -131,4 +133,4 @@ fn seconds(line: &str) -> Result<f64> {
 }
 
 /// What init says as the agent, or the script around it, has ended.
-const ENDED: &str = "guest: the agent ended with ";
+pub(crate) const ENDED: &str = "guest: the agent ended with ";
