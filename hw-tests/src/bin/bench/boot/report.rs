@@ -18,6 +18,8 @@ pub(super) struct Measured {
     pub(super) agents: Vec<Timeline>,
     /// What those waited for the TPM.
     pub(super) tpm: Runs,
+    /// The host's load average of the minute before.
+    pub(super) load: f64,
 }
 
 /// Writes `boot.md` and `boot.svg`, in place of those of an earlier run.
@@ -34,12 +36,18 @@ pub(super) fn write(docs: &Path, measured: &Measured) -> Result {
 }
 
 fn text(measured: &Measured) -> Result<String> {
-    let Measured { boots, agents, tpm } = measured;
+    let Measured {
+        boots,
+        agents,
+        tpm,
+        load,
+    } = measured;
     let mut page = format!(
         "# From power-on to secret\n\n\
          Written by `./hw-tests/bench boot`: {} boots of a guest ({}) that has registered before and has a deposit. SeaBIOS, \
          Debian's cloud kernel, busybox, the static agent, swtpm, the documented payload. Times are those of the guest's kernel \
-         log, and the host's before the kernel's clock runs.\n\n\
+         log, and the host's before the kernel's clock runs. When it began, the host had a load of {load}: what is far above 0 \
+         makes every stage longer.\n\n\
          ![Where the time goes](boot.svg)\n\n",
         boots.len(),
         super::machine(),

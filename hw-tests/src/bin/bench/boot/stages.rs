@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use hw_tests::Result;
 
+use crate::meter::millis;
+
 /// A stage, and the console's line at whose time it is over.
 #[derive(Debug)]
 pub(super) struct Stage {
@@ -99,32 +101,32 @@ pub(super) const AGENT: [Stage; 9] = [
 pub(super) struct Timeline(Vec<f64>);
 
 impl Timeline {
-    /// A console's, from power-on. `age` is how old the boot was when the agent started: the guest's clock doesn't know what
-    /// was before the kernel.
+    /// A boot's, from power-on.
     ///
     /// # Errors
     /// A line is missing, or isn't after the one before it.
-    pub(super) fn of_boot(console: &str, age: Duration) -> Result<Self> {
-        let before = age.as_secs_f64() * 1e3 - guests_time(console, STARTS)?;
+    pub(super) fn of_boot(console: &Console) -> Result<Self> {
+        // The guest's clock doesn't know what was before the kernel.
+        let before = millis(console.starts) - console.time(STARTS)?;
         Self::read(&BOOT, console, before)
     }
 
-    /// A console's with an agent that logs at level debug, from its start.
+    /// That of an agent that logs at level debug, from its start.
     ///
     /// # Errors
     /// As [`Timeline::of_boot`].
-    pub(super) fn of_agent(console: &str) -> Result<Self> {
-        Self::read(&AGENT, console, -guests_time(console, STARTS)?)
+    pub(super) fn of_agent(console: &Console) -> Result<Self> {
+        Self::read(&AGENT, console, -console.time(STARTS)?)
     }
 
     /// `before` is to be added to the guest's times.
-    fn read(stages: &[Stage], console: &str, before: f64) -> Result<Self> {
+    fn read(stages: &[Stage], console: &Console, before: f64) -> Result<Self> {
         let mut ends = Vec::new();
         let mut last = 0.0;
         for stage in stages {
             let end = match stage.mark {
                 None => before,
-                Some(part) => before + guests_time(console, part)?,
+                Some(part) => before + console.time(part)?,
             };
             if end < last {
                 return Err(format!("{:?} ends before it begins", stage.name).into());
@@ -148,21 +150,48 @@ impl Timeline {
     }
 }
 
-/// What the agent waited for its TPM, in milliseconds, by its log at level debug.
-pub(super) fn by_the_tpm(console: &str) -> f64 {
-    let micros = console.lines().filter_map(|line| {
-        let (_, took) = line.split_once("agent: debug: TPM2_")?;
-        let (_, micros) = took.strip_suffix(" us")?.split_once(": ")?;
-        micros.parse::<f64>().ok()
-    });
-    micros.sum::<f64>() / 1e3
+/// What a boot has said until its agent ended.
+#[derive(Debug)]
+pub(super) struct Console {
+    /// All of it.
+    pub(super) text: String,
+    /// How old the boot was, by the host's clock, when the agent started.
+    pub(super) starts: Duration,
+    /// And when it had ended.
+    pub(super) ended: Duration,
 }
 
-/// The kernel's time, in milliseconds, of the first line that has `part` in it: `[    4.123456] ...`.
-fn guests_time(console: &str, part: &str) -> Result<f64> {
-    let line = console.lines().find(|line| line.contains(part));
-    let line = line.ok_or_else(|| format!("the console doesn't say {part:?}"))?;
-    let time = line.split(['[', ']']).nth(1).unwrap_or_default().trim();
-    let seconds: f64 = time.parse().map_err(|_| format!("no time in {line:?}"))?;
-    Ok(seconds * 1e3)
+impl Console {
+    /// Whether guest and host agree on how long the agent took. The guest's clock goes wrong, twice as fast even, where the
+    /// host was too busy when the kernel measured its processor.
+    ///
+    /// # Errors
+    /// A line is missing.
+    pub(super) fn has_true_time(&self) -> Result<bool> {
+        let guests = self.time(ENDED)? - self.time(STARTS)?;
+        let hosts = millis(self.ended.saturating_sub(self.starts));
+        Ok((guests - hosts).abs() <= 0.05 * hosts + READING_MS)
+    }
+
+    /// What the agent waited for its TPM, in milliseconds, by its log at level debug.
+    pub(super) fn by_the_tpm(&self) -> f64 {
+        let micros = self.text.lines().filter_map(|line| {
+            let (_, took) = line.split_once("agent: debug: TPM2_")?;
+            let (_, micros) = took.strip_suffix(" us")?.split_once(": ")?;
+            micros.parse::<f64>().ok()
+        });
+        micros.sum::<f64>() / 1e3
+    }
+
+    /// The kernel's time, in milliseconds, of the first line that has `part` in it: `[    4.123456] ...`.
+    fn time(&self, part: &str) -> Result<f64> {
+        let line = self.text.lines().find(|line| line.contains(part));
+        let line = line.ok_or_else(|| format!("the console doesn't say {part:?}"))?;
+        let time = line.split(['[', ']']).nth(1).unwrap_or_default().trim();
+        let seconds: f64 = time.parse().map_err(|_| format!("no time in {line:?}"))?;
+        Ok(seconds * 1e3)
+    }
 }
+
+/// How late the host may read a line.
+const READING_MS: f64 = 30.0;
