@@ -101,6 +101,7 @@ fn boot(
     let tenants = site.log("keyhalf-tenant");
     let said = Arc::clone(verifier.program()?.log());
     let before = said.len();
+    let known = node_that_calls(verifier)?;
     let mut boot = Boot::start(site, power)?;
     let timeline = Timeline::start(vec![
         ("console", Arc::clone(boot.console())),
@@ -109,7 +110,7 @@ fn boot(
     ]);
     if let Some(folder) = &options.payload {
         let met = until(options.limit, "registration", || {
-            let node = registered(&said.text(), before);
+            let node = known.clone().or_else(|| registered(&said.text(), before));
             node.map(Some).or_else(|| boot.has_ended().then_some(None))
         });
         if let Ok(Some(uuid)) = met {
@@ -137,11 +138,7 @@ fn boot(
 /// Gives the node a payload, as an operator would: to its agent, or, if it is one that calls, to the verifier.
 fn give(verifier: &Verifier<'_>, uuid: &str, folder: &Path, policy: &str, log: Arc<Log>) -> Result {
     let (servers, contact) = (verifier.address().to_string(), CONTACT.to_string());
-    let path = format!("/v2.6/agents/{uuid}");
-    let record = verifier.registrar_client()?.get(&path)?.results()?;
-    // Nobody calls such a node, so it has no certificate for that.
-    let calls = record["mtls_cert"] == "disabled";
-    let how: &[&str] = match (calls, policy) {
+    let how: &[&str] = match (calls(verifier, uuid)?, policy) {
         (false, _) => &["-t", &contact],
         (true, ANY_BOOT) => &["-u", uuid, "--push-model", "--allow-weak-policy"],
         (true, _) => &["-u", uuid, "--push-model"],
@@ -156,6 +153,28 @@ fn give(verifier: &Verifier<'_>, uuid: &str, folder: &Path, policy: &str, log: A
         .args(how);
     Program::start(tenant, log)?.wait(LIMIT)?;
     Ok(())
+}
+
+/// A node of an earlier run that calls: the registrar knows it, so it doesn't register again.
+fn node_that_calls(verifier: &Verifier<'_>) -> Result<Option<String>> {
+    let all = verifier
+        .registrar_client()?
+        .get("/v2.6/agents/")?
+        .results()?;
+    let uuids = all["uuids"].as_array().into_iter().flatten();
+    for uuid in uuids.filter_map(|uuid| uuid.as_str()) {
+        if calls(verifier, uuid)? {
+            return Ok(Some(uuid.to_owned()));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a node calls its verifier: nobody calls it, so it has no certificate for that.
+fn calls(verifier: &Verifier<'_>, uuid: &str) -> Result<bool> {
+    let path = format!("/v2.6/agents/{uuid}");
+    let record = verifier.registrar_client()?.get(&path)?.results()?;
+    Ok(record["mtls_cert"] == "disabled")
 }
 
 /// The node that the registrar has said something of since its line number `before`.
