@@ -27,6 +27,8 @@ pub struct Log {
 #[derive(Debug, Default)]
 struct Lines {
     text: Vec<String>,
+    /// When each was read.
+    times: Vec<Instant>,
     open: usize,
 }
 
@@ -58,6 +60,13 @@ impl Log {
     /// Whether nothing was said yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// When the first line that contains `text` was read, if there is one.
+    pub fn moment(&self, text: &str) -> Option<Instant> {
+        let lines = self.lock();
+        let number = lines.text.iter().position(|line| line.contains(text))?;
+        lines.times.get(number).copied()
     }
 
     /// Waits until a line contains `text`, and returns that line.
@@ -136,9 +145,11 @@ impl Log {
             let mut pipe = BufReader::new(pipe);
             let mut line = Vec::new();
             while matches!(pipe.read_until(b'\n', &mut line), Ok(1..)) {
-                log.lock()
-                    .text
-                    .push(String::from_utf8_lossy(&line).trim_end().to_owned());
+                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                let mut lines = log.lock();
+                lines.text.push(text);
+                lines.times.push(Instant::now());
+                drop(lines);
                 log.more.notify_all();
                 line.clear();
             }

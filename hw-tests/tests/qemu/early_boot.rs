@@ -16,6 +16,8 @@ pub(crate) mod exit {
     pub(crate) const NO_NETWORK: i32 = 11;
     pub(crate) const NOT_ACCEPTED: i32 = 12;
     pub(crate) const REFUSED: i32 = 13;
+    pub(crate) const BAD_PAYLOAD: i32 = 14;
+    pub(crate) const DEADLINE: i32 = 16;
 }
 
 /// A PCR that nothing was measured into, as a policy has it.
@@ -118,9 +120,13 @@ pub(crate) fn asks_again(boot: &mut Boot) -> Result<hw_tests::tenant::Told> {
     )
 }
 
-/// How long the agent and the script around it took, by the guest's own clock.
-pub(crate) fn agent_took(boot: &Boot) -> Result<f64> {
-    Ok(seconds(&boot.says(ENDED)?)? - seconds(&boot.says("guest: the agent starts")?)?)
+/// Seconds from the agent's start until the console says `text`. Two clocks are asked, and the lesser counts: the host's has
+/// its own delays in it, and the guest's goes wrong where the host was too busy when the kernel measured its processor.
+pub(crate) fn from_agents_start(boot: &Boot, text: &str) -> Result<f64> {
+    let guests = seconds(&boot.says(text)?)? - seconds(&boot.says(STARTS)?)?;
+    let moment = |text| boot.console().moment(text).ok_or("a line that is gone");
+    let hosts = moment(text)?.duration_since(moment(STARTS)?);
+    Ok(guests.min(hosts.as_secs_f64()))
 }
 
 /// The kernel's time at the beginning of a line: `[    4.123456] ...`.
@@ -130,5 +136,8 @@ fn seconds(line: &str) -> Result<f64> {
     time.map_err(|_| format!("no time at the beginning of {line:?}").into())
 }
 
+/// What init says before it starts the agent.
+const STARTS: &str = "guest: the agent starts";
+
 /// What init says as the agent, or the script around it, has ended.
-const ENDED: &str = "guest: the agent ended with ";
+pub(crate) const ENDED: &str = "guest: the agent ended with ";

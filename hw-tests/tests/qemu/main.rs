@@ -10,5 +10,6 @@ mod integration;
 mod power;
 mod provision;
 mod pull;
+mod replay;
 mod steps;
 mod tool;

@@ -70,7 +70,7 @@ fn five_reboots_get_the_secret_without_the_tenant() {
 }
 
 #[test]
-fn killed_agent_leaves_a_capped_boot() {
+fn killed_agent_is_capped_by_the_hook() {
     story(|site| {
         let (verifier, tpm) = (verifier(site)?, GuestTpm::fresh(site)?);
         let tenant = Tenant::beside(&verifier)?;
@@ -97,7 +97,7 @@ fn killed_agent_leaves_a_capped_boot() {
 }
 
 #[test]
-fn root_of_a_capped_boot_is_refused_and_recorded() {
+fn second_request_in_a_boot_is_refused() {
     story(|site| {
         let (verifier, tpm) = (verifier(site)?, GuestTpm::fresh(site)?);
         let tenant = Tenant::beside(&verifier)?;

@@ -19,8 +19,8 @@ fn image_of_ones_own_boots_and_gets_its_payload() {
     story(|site| {
         let (state, image) = (site.dir().join("state"), site.dir().join("image"));
         let told = boot(site, &state, &["--prepare"])?;
+        told.says(&[&state.join("keyhalf").display().to_string()])?;
         let anchor = state.join("verifier/cv_ca/cacert.crt");
-        told.says(&[&anchor.display().to_string()])?;
 
         let kernel = Kernel::unpacked()?;
         let mut initramfs = Initramfs::minimal(&kernel)?;
@@ -46,6 +46,62 @@ fn image_of_ones_own_boots_and_gets_its_payload() {
             assert_eq!(told.code, 5, "{}", told.text);
             told.says(&MOMENTS)?;
         }
+        Ok(())
+    });
+}
+
+/// With what is prepared, in the place where the integrations have it: the node calls.
+#[test]
+fn image_that_calls_gets_its_payload() {
+    story(|site| {
+        let (state, image) = (site.dir().join("state"), site.dir().join("image"));
+        boot(site, &state, &["--prepare"])?;
+        let kernel = Kernel::unpacked()?;
+        let mut initramfs = Initramfs::minimal(&kernel)?;
+        initramfs.early_boot(&programs()?.join(Build::Static.program()))?;
+        for file in fs::read_dir(state.join("keyhalf"))?.flatten() {
+            let path = format!("/etc/keyhalf/{}", file.file_name().display());
+            initramfs.file(&path, 0o644, fs::read(file.path())?)?;
+        }
+        initramfs.file("/etc/guest/reports", 0o644, Vec::new())?;
+        fs::write(&image, initramfs.archive()?)?;
+        let folder = site.dir().join("payload");
+        payload::documented(&folder)?;
+        let [kernel, image, folder] =
+            [kernel.image(), &image, &folder].map(|path| path.display().to_string());
+        let arguments = ["--kernel", &kernel, "--initrd", &image];
+        let told = boot(
+            site,
+            &state,
+            &[&arguments[..], &["--payload", &folder]].concat(),
+        )?;
+        assert_eq!(told.code, 0, "{}", told.text);
+        told.says(&["the node registers", "the payload is deposited for it"])?;
+        told.says(&DELIVERED)?;
+        // It is known, and what was deposited is for each of its boots.
+        let told = boot(site, &state, &arguments)?;
+        assert_eq!(told.code, 0, "{}", told.text);
+        told.says(&DELIVERED)?;
+        Ok(())
+    });
+}
+
+#[test]
+fn image_without_an_agent_is_told_so() {
+    story(|site| {
+        let (state, image) = (site.dir().join("state"), site.dir().join("image"));
+        let kernel = Kernel::unpacked()?;
+        let mut initramfs = Initramfs::minimal(&kernel)?;
+        let off = b"#!/bin/sh\npoweroff -f\n".to_vec();
+        initramfs.file("/etc/guest/agent", 0o755, off)?;
+        fs::write(&image, initramfs.archive()?)?;
+        let [kernel, image] = [kernel.image(), &image].map(|path| path.display().to_string());
+        let told = boot(site, &state, &["--kernel", &kernel, "--initrd", &image])?;
+        assert_eq!(told.code, 0, "{}", told.text);
+        told.says(&[
+            "nothing in it asks for a secret",
+            "./hw-tests/boot --prepare",
+        ])?;
         Ok(())
     });
 }
@@ -103,6 +159,14 @@ const MOMENTS: [&str; 6] = [
     "it has the verifier's half of the key",
     "the payload is unpacked",
     "the guest reported 5",
+];
+
+/// And of an image that calls.
+const DELIVERED: [&str; 4] = [
+    "half of the key is released to it",
+    "the payload is unpacked",
+    "the node has told how the payload's script ended",
+    "this boot is capped",
 ];
 
 /// Runs the program in a network of its own, as its script does: its addresses are always the same.

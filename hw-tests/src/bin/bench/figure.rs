@@ -98,6 +98,12 @@ impl Runs {
     pub(crate) fn median(&self) -> f64 {
         self.0.get(self.0.len() / 2).copied().unwrap_or(f64::NAN)
     }
+
+    /// The least and the most.
+    pub(crate) fn ends(&self) -> (f64, f64) {
+        let end = |value: Option<&f64>| value.copied().unwrap_or(f64::NAN);
+        (end(self.0.first()), end(self.0.last()))
+    }
 }
 
 impl From<Vec<f64>> for Runs {
@@ -110,8 +116,8 @@ impl From<Vec<f64>> for Runs {
 /// Says how many there were, and how far apart.
 impl fmt::Display for Runs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let end = |value: Option<&f64>| rounded(value.copied().unwrap_or(f64::NAN));
-        let (count, least, most) = (self.0.len(), end(self.0.first()), end(self.0.last()));
+        let (least, most) = self.ends();
+        let (count, least, most) = (self.0.len(), rounded(least), rounded(most));
         write!(f, "median of {count} runs, {least} to {most}")
     }
 }

@@ -7,6 +7,8 @@
 //! | --- | --- |
 //! | [`delivery`] | `add_to_script_done_ms` |
 //! | [`agent`] | `quote_cpu_us`, `agent_start_overhead_ms`, `agent_idle_rss_kib`, `agent_peak_rss_kib`, `agent_static_bytes`, `agent_static_provision_bytes`, `agent_static_idle_rss_kib` |
+//! | [`boot`] | `boot_agent_ms`, `boot_agent_percent`, `boot_secret_ms`, `guest_agent_rss_kib` |
+//! | [`initramfs`] | `initramfs_added_bytes` |
 //! | [`open`], [`corpus`] | `payload_open_mb_per_s`, `payload_open_ratio`, `payload_open_worst_ratio` |
 //! | [`provision`] | `provision_overhead_ms`, `provision_bytes_on_wire` |
 //! | [`push`], [`caller`] | `push_attestations_per_s_per_core` |
@@ -15,10 +17,12 @@
 //! | [`figure`], [`meter`] | what a figure is, and what it is read from |
 
 mod agent;
+mod boot;
 mod caller;
 mod corpus;
 mod delivery;
 mod figure;
+mod initramfs;
 mod meter;
 mod open;
 mod provision;
@@ -35,7 +39,7 @@ use hw_tests::site::Site;
 /// Measures one or several figures.
 type Measure = fn(&Site) -> Result<Vec<Figure>>;
 
-const ALL: [(&str, Measure); 10] = [
+const ALL: [(&str, Measure); 12] = [
     ("delivery", delivery::add_to_script_done),
     ("quotes", agent::quote_cpu),
     ("start", agent::start_overhead),
@@ -46,6 +50,8 @@ const ALL: [(&str, Measure); 10] = [
     ("push", push::per_core),
     ("stack", stack::core_stack),
     ("verifier", verifier::cpu_per_attestation),
+    ("boot", boot::power_on_to_secret),
+    ("initramfs", initramfs::added),
 ];
 
 /// Measures everything, or what the arguments name.

@@ -2,24 +2,26 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use hw_tests::Result;
 use hw_tests::guest::COMMAND_LINE;
 use hw_tests::guest::boot::{Boot, Ended, Power};
-use hw_tests::guest::network::{forward, reachable_address};
+use hw_tests::guest::network::forward;
 use hw_tests::guest::tpm::GuestTpm;
-use hw_tests::machine::Machine;
 use hw_tests::process::{LIMIT, Log, Program, until};
 use hw_tests::servers::Verifier;
 use hw_tests::site::Site;
-use hw_tests::swtpm::trust_manufacturer;
 
-use options::Options;
+use advice::advice;
+use options::{ANY_BOOT, Options};
+use state::State;
 use timeline::Timeline;
 
+mod advice;
 mod options;
+mod state;
 mod timeline;
 
 /// Where the host finds the guest's agent.
@@ -56,24 +58,21 @@ fn main() -> ExitCode {
 }
 
 fn play(site: &Site, options: &Options) -> Result<u8> {
-    let machine = Arc::new(Machine::new(site, "operator")?);
-    let kept = options.state.join("verifier");
-    fs::create_dir_all(&kept)?;
-    copy(&kept, &machine.keylime())?;
-    let tpm = made_once(site, &options.state)?;
-    let store = machine.keylime().join("tpm_cert_store");
-    copy(&options.state.join("manufacturer"), &store)?;
-    let mut verifier = Verifier::start_on(site, Arc::clone(&machine), reachable_address()?, &[])?;
+    let state = State::open(site, &options.state)?;
+    let mut verifier = state.verifier(site)?;
+    let files = state.files_of_the_image(&verifier)?;
     let ended = match &options.image {
-        Some((kernel, initramfs)) => boot(site, options, &verifier, &tpm, kernel, initramfs),
+        Some((kernel, initramfs)) => boot(site, options, &verifier, state.tpm(), kernel, initramfs),
         None => {
-            let anchor = fs::canonicalize(&kept)?.join("cv_ca/cacert.crt");
-            println!("made; what your image has to trust: {}", anchor.display());
+            println!(
+                "made; what your image needs in /etc/keyhalf: {}",
+                files.display()
+            );
             Ok(0)
         }
     };
     verifier.stop()?;
-    copy(&machine.keylime(), &kept)?;
+    state.keep()?;
     ended
 }
 
@@ -102,6 +101,7 @@ fn boot(
     let tenants = site.log("keyhalf-tenant");
     let said = Arc::clone(verifier.program()?.log());
     let before = said.len();
+    let known = node_that_calls(verifier)?;
     let mut boot = Boot::start(site, power)?;
     let timeline = Timeline::start(vec![
         ("console", Arc::clone(boot.console())),
@@ -109,24 +109,17 @@ fn boot(
         ("tenant", Arc::clone(&tenants)),
     ]);
     if let Some(folder) = &options.payload {
-        let registered = || {
-            said.text()
-                .lines()
-                .skip(before)
-                .any(|line| line.contains(REGISTERED))
-        };
         let met = until(options.limit, "registration", || {
-            registered()
-                .then_some(true)
-                .or_else(|| boot.has_ended().then_some(false))
+            let node = known.clone().or_else(|| registered(&said.text(), before));
+            node.map(Some).or_else(|| boot.has_ended().then_some(None))
         });
-        if met.unwrap_or(false) {
-            give(verifier, folder, &options.policy, tenants)?;
+        if let Ok(Some(uuid)) = met {
+            give(verifier, &uuid, folder, &options.policy, tenants)?;
         }
     }
     let left = options.limit.saturating_sub(boot.age());
     let ended = boot.wait_for_end_within(left);
-    timeline.summarize();
+    let seen = timeline.summarize();
     let (how, code) = match ended {
         Ok(Ended::Off) => ("the guest is off".to_owned(), 0),
         Ok(Ended::Reported(code)) => {
@@ -136,48 +129,60 @@ fn boot(
         Err(error) => (error.to_string(), LIMIT_CAME),
     };
     println!("           {how}");
+    if let Some(advice) = advice(&seen) {
+        println!("\n{advice}");
+    }
     Ok(code)
 }
 
-/// Gives the node a payload, as an operator would.
-fn give(verifier: &Verifier<'_>, folder: &Path, policy: &str, log: Arc<Log>) -> Result {
+/// Gives the node a payload, as an operator would: to its agent, or, if it is one that calls, to the verifier.
+fn give(verifier: &Verifier<'_>, uuid: &str, folder: &Path, policy: &str, log: Arc<Log>) -> Result {
     let (servers, contact) = (verifier.address().to_string(), CONTACT.to_string());
-    let folder = fs::canonicalize(folder)?;
+    let how: &[&str] = match (calls(verifier, uuid)?, policy) {
+        (false, _) => &["-t", &contact],
+        (true, ANY_BOOT) => &["-u", uuid, "--push-model", "--allow-weak-policy"],
+        (true, _) => &["-u", uuid, "--push-model"],
+    };
     let mut tenant = verifier.command("keyhalf-tenant");
     tenant
         .env("KEYLIME_TENANT_VERIFIER_IP", &servers)
         .env("KEYLIME_TENANT_REGISTRAR_IP", &servers)
-        .args(["-c", "update", "-t", &contact, "--tpm_policy", policy])
-        .args(["--cert", "ca", "--include"])
-        .arg(folder);
+        .args(["-c", "update", "--tpm_policy", policy])
+        .args(["--cert", state::CA, "--include"])
+        .arg(fs::canonicalize(folder)?)
+        .args(how);
     Program::start(tenant, log)?.wait(LIMIT)?;
     Ok(())
 }
 
-/// The TPM of this state, made the first time, with its manufacturer's certificates.
-fn made_once(site: &Site, state: &Path) -> Result<GuestTpm> {
-    let (made, manufacturer) = (state.join("tpm"), state.join("manufacturer"));
-    // A name of its own until all of it is there.
-    if !made.exists() {
-        let fresh = GuestTpm::fresh(site)?;
-        trust_manufacturer(&manufacturer)?;
-        let partly = state.join("tpm.new");
-        copy(fresh.dir(), &partly)?;
-        fs::rename(partly, &made)?;
+/// A node of an earlier run that calls: the registrar knows it, so it doesn't register again.
+fn node_that_calls(verifier: &Verifier<'_>) -> Result<Option<String>> {
+    let all = verifier
+        .registrar_client()?
+        .get("/v2.6/agents/")?
+        .results()?;
+    let uuids = all["uuids"].as_array().into_iter().flatten();
+    for uuid in uuids.filter_map(|uuid| uuid.as_str()) {
+        if calls(verifier, uuid)? {
+            return Ok(Some(uuid.to_owned()));
+        }
     }
-    Ok(GuestTpm::at(site, made))
+    Ok(None)
 }
 
-/// Copies all that is in a directory into another.
-fn copy(from: &Path, to: &Path) -> Result {
-    fs::create_dir_all(to)?;
-    let all = from.join(".");
-    let status = Command::new("cp").arg("-a").args([&all, to]).status()?;
-    if !status.success() {
-        return Err(format!("{} can't be copied to {}", from.display(), to.display()).into());
-    }
-    Ok(())
+/// Whether a node calls its verifier: nobody calls it, so it has no certificate for that.
+fn calls(verifier: &Verifier<'_>, uuid: &str) -> Result<bool> {
+    let path = format!("/v2.6/agents/{uuid}");
+    let record = verifier.registrar_client()?.get(&path)?.results()?;
+    Ok(record["mtls_cert"] == "disabled")
 }
 
-/// What the registrar says of a node.
-const REGISTERED: &str = "registered agent=";
+/// The node that the registrar has said something of since its line number `before`.
+fn registered(said: &str, before: usize) -> Option<String> {
+    let mut lines = said.lines().skip(before);
+    let (uuid, _) = lines.find_map(|line| line.split_once(REGISTERED)?.1.split_once(' '))?;
+    Some(uuid.trim_matches('"').to_owned())
+}
+
+/// What the registrar says of a node, before its name.
+const REGISTERED: &str = " registered agent=";

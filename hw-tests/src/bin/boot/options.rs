@@ -21,6 +21,9 @@ pub(crate) struct Options {
     pub(crate) state: PathBuf,
 }
 
+/// A policy that wants nothing.
+pub(crate) const ANY_BOOT: &str = "{}";
+
 impl Options {
     /// The command line's, or what is wrong with it.
     pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
@@ -32,7 +35,7 @@ impl Options {
             firmware: Firmware::Bios,
             memory_mib: MEMORY_MIB,
             payload: None,
-            policy: "{}".to_owned(),
+            policy: ANY_BOOT.to_owned(),
             limit: Duration::from_secs(120),
             state: env::var_os("KEYHALF_BOOT_STATE").map_or_else(|| "boot".into(), PathBuf::from),
         };
