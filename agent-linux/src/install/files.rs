@@ -63,6 +63,7 @@ const DRACUT: &[Piece] = pieces! {
     0o755 "usr/lib/dracut/modules.d/95keyhalf" / "module-setup.sh" = "dracut/95keyhalf/";
     0o755 "usr/lib/dracut/modules.d/95keyhalf" / "network.sh" = "dracut/95keyhalf/";
     0o755 "usr/lib/dracut/modules.d/95keyhalf" / "start.sh" = "dracut/95keyhalf/";
+    0o755 "usr/lib/dracut/modules.d/95keyhalf" / "wait.sh" = "dracut/95keyhalf/";
 };
 
 const INITRAMFS_TOOLS: &[Piece] = pieces! {

@@ -32,6 +32,7 @@ install() {
         $SYSTEMCTL -q --root "$initdir" add-wants initrd.target keyhalf.service
     else
         inst_hook pre-trigger 90 "$moddir/start.sh"
+        inst_hook initqueue/settled 00 "$moddir/wait.sh"
     fi
     # The root file system isn't mounted before the agent has ended.
     inst_hook initqueue/finished 10 "$moddir/finished.sh"
