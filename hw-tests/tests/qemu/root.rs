@@ -38,10 +38,8 @@ SuccessAction=poweroff-force
 FailureAction=poweroff-force
 [Service]
 Type=oneshot
-StandardOutput=kmsg
-StandardError=kmsg
 ExecStart=/bin/sh -c 'echo \"root: $ROLE $(cat /proc/sys/net/ipv4/ip_default_ttl) \
-$(ssh-keygen -y -f /run/keyhalf/secure/unzipped/ssh_host_ed25519_key)\"'
+$(ssh-keygen -y -f /run/keyhalf/secure/unzipped/ssh_host_ed25519_key)\" >/dev/kmsg'
 ";
 
 const TARGET: &str = "[Unit]
