@@ -158,7 +158,7 @@ fn overview(text: &mut String) {
         } else {
             " (not in this build)"
         };
-        let _ = writeln!(text, "{name:<11}{}{missing}", summary(command));
+        let _ = writeln!(text, "{name:<19}{}{missing}", summary(command));
     }
     text.push_str(SOURCES);
 }
