@@ -9,6 +9,8 @@ mod command;
 mod error;
 mod file;
 mod help;
+#[cfg(feature = "install")]
+mod install;
 mod keylime;
 mod options;
 mod outbound;
@@ -29,6 +31,8 @@ use command::CommandLine;
 pub use error::{ConfigError, Source};
 pub use file::FileFault;
 pub use help::help;
+#[cfg(feature = "install")]
+pub use install::{InstallConfig, Maker};
 use options::OPTIONS;
 pub use outbound::{Backoff, CapConfig, FloorConfig, OutboundConfig};
 #[cfg(feature = "pull")]
@@ -65,6 +69,9 @@ pub enum Invocation {
     Cap(CapConfig, Vec<String>),
     /// Show the counter against old payloads, or make it.
     Floor(FloorConfig, Vec<String>),
+    /// Put what an initramfs takes where its maker looks.
+    #[cfg(feature = "install")]
+    InstallInitramfs(InstallConfig),
     /// Print [`help`] of all, or of one command.
     Help(Option<Command>),
     /// Print the version.
@@ -93,6 +100,8 @@ impl Invocation {
         let (command, mut found, create) = match CommandLine::read(arguments)? {
             CommandLine::Help(command) => return Ok(Self::Help(command)),
             CommandLine::Version => return Ok(Self::Version),
+            #[cfg(feature = "install")]
+            CommandLine::Install(config) => return Ok(Self::InstallInitramfs(config)),
             CommandLine::Run {
                 command,
                 found,
@@ -141,6 +150,8 @@ impl Invocation {
             }
             Command::Cap => Self::Cap(settings.cap(&mut warnings)?, warnings),
             Command::Floor => Self::Floor(settings.floor(create)?, warnings),
+            // With the feature, the command line alone has said all of it.
+            Command::InstallInitramfs => return Err(ConfigError::NotBuilt(command)),
         })
     }
 }

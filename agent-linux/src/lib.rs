@@ -10,6 +10,7 @@
 //! | [`memory`], [`spool`], [`landing`], [`job`], [`script`] | where a payload lives, lands and runs |
 //! | [`privilege`], [`fence`] | what the agent gives up: root, and files |
 //! | [`notifier`], [`actions`] | whose revocation notices count, and what they set off |
+//! | `install` | an initramfs's files, where its maker looks |
 //! | [`run`] | all of it together, from start to stop |
 //! | [`calling`], [`outbound`] | the agent that calls its verifier, from start to end |
 //!
@@ -19,6 +20,7 @@
 //! | `raw` (default) | `device` with `pull` |
 //! | `device` | `tpm::raw`: the TPM without any C library; the program takes it where `tss` is off. Alone: the commands that call a verifier, as small as can be |
 //! | `pull` | [`run`]: Keylime's pull model, `keyhalf-agent serve`, and TLS 1.2 |
+//! | `install` | `install`: `keyhalf-agent install-initramfs`; with `tss` and `raw` |
 //! | `plain-http` | `enable_agent_mtls = false`: plain HTTP with anyone who comes, for tests; doesn't compile in a release build |
 
 #[cfg(all(feature = "plain-http", not(debug_assertions)))]
@@ -31,6 +33,8 @@ pub mod config;
 pub mod exit;
 pub mod fence;
 pub mod identity;
+#[cfg(feature = "install")]
+pub mod install;
 pub mod job;
 pub mod landing;
 pub mod log;

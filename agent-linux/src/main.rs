@@ -47,6 +47,11 @@ fn main() -> ExitCode {
                 Err(exit) => exit,
             }
         }
+        #[cfg(feature = "install")]
+        Ok(Invocation::InstallInitramfs(config)) => match agent_linux::install::install(&config) {
+            Ok(text) => print(&text),
+            Err(error) => fail(&error, error.exit()),
+        },
         Err(error) => fail(&error, Exit::Usage),
     };
     exit.into()

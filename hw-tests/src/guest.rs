@@ -9,6 +9,7 @@
 //! | [`kernel`] | Debian's kernel with the modules that a guest loads |
 //! | [`cpio`], [`initramfs`] | what the kernel unpacks at its start: the archive, and ours |
 //! | [`distribution`] | images as dracut and initramfs-tools make them |
+//! | [`luks`] | an encrypted disk |
 //! | [`tpm`] | a software TPM behind QEMU's TPM device |
 //! | [`network`] | where a guest and the servers meet |
 //! | [`boot`] | one run of QEMU, from power-on to its end |
@@ -30,6 +31,7 @@ pub mod cpio;
 pub mod distribution;
 pub mod initramfs;
 pub mod kernel;
+pub mod luks;
 pub mod network;
 pub mod tpm;
 
@@ -52,6 +54,7 @@ pub struct Guest<'site> {
     clock: Option<String>,
     image: Option<PathBuf>,
     disk: Option<PathBuf>,
+    disk_keeps: bool,
     limit: Duration,
 }
 
@@ -78,6 +81,7 @@ impl<'site> Guest<'site> {
             clock: None,
             image: None,
             disk: None,
+            disk_keeps: false,
             limit: Firmware::Bios.limit(),
         })
     }
@@ -115,8 +119,9 @@ impl<'site> Guest<'site> {
     ) -> Result<Self> {
         let mut guest = Self::new(servers.site(), tpm)?;
         for (name, content) in configuration(servers, signer)? {
-            let path = format!("/etc/keyhalf/{name}");
-            guest.initramfs.file(&path, 0o644, content)?;
+            guest
+                .initramfs
+                .file(&format!("/etc/{name}"), 0o644, content)?;
         }
         let agent = programs()?.join(Build::Static.program());
         guest.initramfs.early_boot(&agent)?;
@@ -141,6 +146,15 @@ impl<'site> Guest<'site> {
             image: Some(image),
             disk: Some(disk),
             limit: DISTRIBUTION_LIMIT,
+            ..self
+        }
+    }
+
+    /// With a disk that keeps what is written to it.
+    #[must_use]
+    pub fn keeping_its_disk(self) -> Self {
+        Self {
+            disk_keeps: true,
             ..self
         }
     }
@@ -207,6 +221,7 @@ impl<'site> Guest<'site> {
                 command_line: &self.command_line,
                 clock: self.clock.as_deref(),
                 disk: self.disk.as_deref(),
+                disk_keeps: self.disk_keeps,
                 memory_mib: MEMORY_MIB,
                 firmware: self.firmware,
                 limit: self.limit,
@@ -217,7 +232,7 @@ impl<'site> Guest<'site> {
     }
 }
 
-/// Files of `/etc/keyhalf` in an image that calls these servers, and trusts the tenant whose certificate is in `signer`.
+/// Files of `/etc` in an image that calls these servers, and trusts the tenant whose certificate is in `signer`.
 ///
 /// # Errors
 /// A certificate can't be read.
@@ -229,9 +244,9 @@ pub fn configuration<'site>(
     let registrar = servers.registrar();
     let configured = format!("[agent]\nregistrar_ip = \"{registrar}\"\n");
     Ok([
-        ("agent.conf", configured.into_bytes()),
-        ("verifier-ca.pem", std::fs::read(authority)?),
-        ("tenant-signer.pem", std::fs::read(signer)?),
+        ("keyhalf/agent.conf", configured.into_bytes()),
+        ("keyhalf/verifier-ca.pem", std::fs::read(authority)?),
+        ("keyhalf/tenant-signer.pem", std::fs::read(signer)?),
     ])
 }
 
@@ -247,7 +262,7 @@ pub const ANCHOR: &str = "/etc/keyhalf/cacert.crt";
 pub const COMMAND_LINE: &str = "console=ttyS0 panic=-1";
 
 /// A distribution's initramfs starts udev, and waits for devices.
-const DISTRIBUTION_LIMIT: Duration = Duration::from_secs(150);
+const DISTRIBUTION_LIMIT: Duration = Duration::from_secs(240);
 
 /// Main memory of a guest.
 pub const MEMORY_MIB: u32 = 512;

@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,6 +29,8 @@ struct Lines {
     text: Vec<String>,
     /// When each was read.
     times: Vec<Instant>,
+    /// What stands after the last line's end: a prompt, maybe.
+    begun: String,
     open: usize,
 }
 
@@ -120,6 +122,21 @@ impl Log {
         }
     }
 
+    /// Waits until `text` stands in what was said, with or without the end of its line: a prompt waits for an answer.
+    ///
+    /// # Errors
+    /// As [`Log::wait_within`].
+    pub fn wait_for_prompt(&self, limit: Duration, text: &str) -> Result {
+        until(limit, &format!("{text:?} from {}", self.name), || {
+            let lines = self.lock();
+            let all = lines.text.iter().chain([&lines.begun]);
+            if all.into_iter().any(|line| line.contains(text)) {
+                return Some(Ok(()));
+            }
+            (lines.open == 0).then(|| Err(format!("{} ended before {text:?}", self.name).into()))
+        })?
+    }
+
     /// Waits until nobody can say more: the program, and all that hold its output, have ended.
     ///
     /// # Errors
@@ -144,18 +161,38 @@ impl Log {
         thread::spawn(move || {
             let mut pipe = BufReader::new(pipe);
             let mut line = Vec::new();
-            while matches!(pipe.read_until(b'\n', &mut line), Ok(1..)) {
-                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-                let mut lines = log.lock();
-                lines.text.push(text);
-                lines.times.push(Instant::now());
-                drop(lines);
-                log.more.notify_all();
-                line.clear();
+            while let Ok(more) = pipe.fill_buf() {
+                let end = more.iter().position(|byte| *byte == b'\n');
+                let taken = end.map_or(more.len(), |end| end + 1);
+                if taken == 0 {
+                    break;
+                }
+                line.extend(&more[..taken]);
+                pipe.consume(taken);
+                log.hear(&mut line, end.is_some());
+            }
+            if !line.is_empty() {
+                log.hear(&mut line, true);
             }
             log.lock().open -= 1;
             log.more.notify_all();
         });
+    }
+
+    /// Takes a line that has come to its end, or notes how far it has come.
+    fn hear(&self, line: &mut Vec<u8>, ends: bool) {
+        let mut lines = self.lock();
+        let text = String::from_utf8_lossy(line);
+        if ends {
+            let text = text.trim_end().to_owned();
+            lines.text.push(text);
+            lines.times.push(Instant::now());
+            lines.begun.clear();
+            line.clear();
+            self.more.notify_all();
+        } else {
+            lines.begun = text.into_owned();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Lines> {
@@ -175,9 +212,23 @@ impl Program {
     ///
     /// # Errors
     /// The program can't be started.
-    pub fn start(mut command: Command, log: Arc<Log>) -> Result<Self> {
+    pub fn start(command: Command, log: Arc<Log>) -> Result<Self> {
+        Self::start_reading(command, Stdio::null(), log)
+    }
+
+    /// As [`Program::start`], and the program reads what is written.
+    ///
+    /// # Errors
+    /// As [`Program::start`].
+    pub fn start_listening(command: Command, log: Arc<Log>) -> Result<(Self, ChildStdin)> {
+        let mut program = Self::start_reading(command, Stdio::piped(), log)?;
+        let input = program.child.stdin.take().ok_or("no standard input")?;
+        Ok((program, input))
+    }
+
+    fn start_reading(mut command: Command, input: Stdio, log: Arc<Log>) -> Result<Self> {
         command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
@@ -257,6 +308,22 @@ impl Drop for Program {
         }
         let _reaped_already = self.child.wait();
     }
+}
+
+/// Wants these in what was said, each after the one before.
+///
+/// # Errors
+/// One is missing there.
+pub fn in_order(log: &Log, wanted: &[&str]) -> Result {
+    let text = log.text();
+    let mut rest = text.as_str();
+    for part in wanted {
+        let (_, after) = rest
+            .split_once(part)
+            .ok_or_else(|| format!("no {part:?} in its place"))?;
+        rest = after;
+    }
+    Ok(())
 }
 
 /// Asks again and again, a few milliseconds apart, until there is an answer.

@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+#[cfg(feature = "install")]
+use super::InstallConfig;
 use super::options::{OPTIONS, Opt};
 use super::{ConfigError, Found, Source};
 
@@ -18,16 +20,19 @@ pub enum Command {
     Cap,
     /// Show or make the counter against old payloads.
     Floor,
+    /// Put what an initramfs takes where its maker looks.
+    InstallInitramfs,
 }
 
 impl Command {
     /// All of them, in the order of the help.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Serve,
         Self::Push,
         Self::Provision,
         Self::Cap,
         Self::Floor,
+        Self::InstallInitramfs,
     ];
 
     /// Its word on the command line.
@@ -39,13 +44,18 @@ impl Command {
             Self::Provision => "provision",
             Self::Cap => "cap",
             Self::Floor => "floor",
+            Self::InstallInitramfs => "install-initramfs",
         }
     }
 
     /// Whether this build has it.
     #[must_use]
     pub const fn is_built(self) -> bool {
-        !matches!(self, Self::Serve) || cfg!(feature = "pull")
+        match self {
+            Self::Serve => cfg!(feature = "pull"),
+            Self::InstallInitramfs => cfg!(feature = "install"),
+            Self::Push | Self::Provision | Self::Cap | Self::Floor => true,
+        }
     }
 }
 
@@ -57,6 +67,8 @@ pub(super) enum CommandLine {
         /// `--create`, of [`Command::Floor`] alone.
         create: bool,
     },
+    #[cfg(feature = "install")]
+    Install(InstallConfig),
     Help(Option<Command>),
     Version,
 }
@@ -66,11 +78,18 @@ impl CommandLine {
         let mut parser = lexopt::Parser::from_args(arguments);
         let mut given = Vec::new();
         let (mut command, mut create, mut help) = (None, false, false);
+        #[cfg(feature = "install")]
+        let mut install = InstallConfig::default();
         while let Some(argument) = parser.next()? {
             match argument {
                 lexopt::Arg::Long("help") | lexopt::Arg::Short('h') => help = true,
                 lexopt::Arg::Long("version") | lexopt::Arg::Short('V') => return Ok(Self::Version),
                 lexopt::Arg::Long(CREATE) => create = true,
+                #[cfg(feature = "install")]
+                lexopt::Arg::Long(flag) if InstallConfig::knows(flag) => {
+                    let flag = flag.to_owned();
+                    install.take(&flag, &mut parser)?;
+                }
                 lexopt::Arg::Long(flag) => {
                     let option = OPTIONS.iter().find(|option| option.flag() == flag);
                     let option = option.ok_or_else(|| ConfigError::UnknownFlag(flag.to_owned()))?;
@@ -97,6 +116,15 @@ impl CommandLine {
         if create && command != Command::Floor {
             let flag = CREATE.to_owned();
             return Err(ConfigError::NotForCommand { flag, command });
+        }
+        #[cfg(feature = "install")]
+        match (command, install.first_flag()) {
+            (Command::InstallInitramfs, _) => return Ok(Self::Install(install)),
+            (_, None) => {}
+            (_, Some(flag)) => {
+                let flag = flag.to_owned();
+                return Err(ConfigError::NotForCommand { flag, command });
+            }
         }
         Ok(Self::Run {
             command,

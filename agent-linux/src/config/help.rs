@@ -42,6 +42,9 @@ const fn summary(command: Command) -> &'static str {
         Command::Provision => "calls the verifier once: proves, receives, runs, reports, ends",
         Command::Cap => "ends this boot's chance of a payload, alone and offline",
         Command::Floor => "shows the counter against old payloads, or makes it",
+        Command::InstallInitramfs => {
+            "puts what an initramfs takes where dracut or initramfs-tools looks"
+        }
     }
 }
 
@@ -108,6 +111,26 @@ Nothing is contacted but the TPM. Where there is no counter the exit code is 13.
   keyhalf-agent floor --create
 ",
         ),
+        #[cfg(not(feature = "install"))]
+        Command::InstallInitramfs => ("", ""),
+        #[cfg(feature = "install")]
+        Command::InstallInitramfs => (
+            "\
+It writes dracut's module, or the hook and scripts of initramfs-tools, which are inside this program, and says what to run next.
+Files that it wrote before are replaced, others never; it keeps the checksums of its own in /usr/share/keyhalf. Exit code 1 says
+that nothing was written, or not all. No configuration is read, and no TPM asked.
+
+  --dracut                             for dracut (default: whichever the system has)
+  --initramfs-tools                    for initramfs-tools
+  --root DIR                           into the system below this directory
+  --dry-run                            only say what would be written
+  --force                              replace files that it didn't write, too
+",
+            "\
+  keyhalf-agent install-initramfs
+  keyhalf-agent install-initramfs --initramfs-tools --root /mnt --dry-run
+",
+        ),
     }
 }
 
@@ -135,7 +158,7 @@ fn overview(text: &mut String) {
         } else {
             " (not in this build)"
         };
-        let _ = writeln!(text, "{name:<11}{}{missing}", summary(command));
+        let _ = writeln!(text, "{name:<19}{}{missing}", summary(command));
     }
     text.push_str(SOURCES);
 }
@@ -158,7 +181,9 @@ fn of(command: Command, text: &mut String) {
             let _ = writeln!(text, "{}", line(option));
         }
     }
-    text.push_str(SOURCES);
+    if OPTIONS.iter().any(|option| option.is_for(command)) {
+        text.push_str(SOURCES);
+    }
     let _ = write!(text, "\nExamples:\n{examples}");
 }
 

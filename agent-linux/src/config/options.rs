@@ -96,7 +96,13 @@ const CALLERS: &[Command] = &[
     Command::Cap,
     Command::Floor,
 ];
-const ALL: &[Command] = &Command::ALL;
+const ALL: &[Command] = &[
+    Command::Serve,
+    Command::Push,
+    Command::Provision,
+    Command::Cap,
+    Command::Floor,
+];
 
 #[rustfmt::skip]
 pub(super) const OPTIONS: &[Opt] = &[

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{ChildStdin, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,8 +49,10 @@ pub struct Power<'a> {
     pub command_line: &'a str,
     /// What its clock shows at the start, as QEMU is told; otherwise the host's time.
     pub clock: Option<&'a str>,
-    /// A disk's raw image: what the guest writes is forgotten when it ends.
+    /// A disk's raw image.
     pub disk: Option<&'a Path>,
+    /// What the guest writes to its disk stays; otherwise it is forgotten when it ends.
+    pub disk_keeps: bool,
     /// Main memory.
     pub memory_mib: u32,
     /// What starts the kernel.
@@ -68,6 +70,7 @@ pub struct Power<'a> {
 pub struct Boot {
     // Dropped before the TPM: QEMU uses it to its end.
     qemu: Program,
+    keyboard: ChildStdin,
     commands: Commands,
     monitor: UnixStream,
     tpm: Powered,
@@ -109,7 +112,11 @@ impl Boot {
             command.arg("-rtc").arg(format!("base={time}"));
         }
         if let Some(disk) = power.disk {
-            let drive = format!("file={},format=raw,if=virtio,snapshot=on", disk.display());
+            let forgets = if power.disk_keeps { "off" } else { "on" };
+            let drive = format!(
+                "file={},format=raw,if=virtio,snapshot={forgets}",
+                disk.display()
+            );
             command.args(["-drive", &drive]);
         }
         let socket = |id: &str, path: &Path| {
@@ -142,7 +149,8 @@ impl Boot {
             command.arg(option).arg(value);
         }
         let since = Instant::now();
-        let mut qemu = Program::start(command, site.log("the guest's console"))?;
+        let log = site.log("the guest's console");
+        let (mut qemu, keyboard) = Program::start_listening(command, log)?;
         let limit = power.limit;
         let mut connect = |path: &Path| -> Result<UnixStream> {
             let stream = until(limit, "QEMU", || match qemu.wait(Duration::ZERO) {
@@ -155,6 +163,7 @@ impl Boot {
         let (commands, monitor) = (Commands::over(connect(&talk)?)?, connect(&control)?);
         Ok(Self {
             qemu,
+            keyboard,
             commands,
             monitor,
             tpm,
@@ -169,6 +178,22 @@ impl Boot {
     /// It doesn't in time, or the machine ends before.
     pub fn says(&self, text: &str) -> Result<String> {
         self.qemu.log().wait_within(self.limit, text)
+    }
+
+    /// Waits until the console asks for something by `text`, which needn't be a whole line.
+    ///
+    /// # Errors
+    /// As [`Boot::says`].
+    pub fn asks(&self, text: &str) -> Result {
+        self.qemu.log().wait_for_prompt(self.limit, text)
+    }
+
+    /// Types a line at the console.
+    ///
+    /// # Errors
+    /// QEMU is gone.
+    pub fn types(&mut self, line: &str) -> Result {
+        Ok(self.keyboard.write_all(format!("{line}\n").as_bytes())?)
     }
 
     /// What the console has said so far.

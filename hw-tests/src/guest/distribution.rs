@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use crate::Result;
 use crate::guest::kernel::packages;
+use crate::node::Build;
 use crate::process::Program;
-use crate::site::Site;
+use crate::site::{Site, programs};
 
 /// What makes the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,25 +32,17 @@ impl Maker {
         }
     }
 
-    /// Makes an image with this program as the agent, and an empty configuration of it.
+    /// Makes an image in a system that has this program as its agent, and these files in `/etc`.
     ///
     /// # Errors
     /// The maker fails; its log says why.
-    pub fn image(self, site: &Site, agent: &[u8]) -> Result<PathBuf> {
-        self.image_with(site, agent, &[("agent.conf", b"[agent]\n")])
-    }
-
-    /// As [`Maker::image`], with these files in `/etc/keyhalf`.
-    ///
-    /// # Errors
-    /// As [`Maker::image`].
-    pub fn image_with(self, site: &Site, agent: &[u8], files: &[(&str, &[u8])]) -> Result<PathBuf> {
+    pub fn image(self, site: &Site, agent: &[u8], files: &[(&str, &[u8])]) -> Result<PathBuf> {
         let name = self.name();
         let configured = site.dir().join(format!("{name}.configured"));
         fs::create_dir_all(configured.join("etc/keyhalf"))?;
         fs::create_dir_all(configured.join("usr/bin"))?;
         for (file, content) in files {
-            fs::write(configured.join("etc/keyhalf").join(file), content)?;
+            fs::write(configured.join("etc").join(file), content)?;
         }
         executable(&configured.join("usr/bin/keyhalf-agent"), agent)?;
         let image = site.dir().join(format!("{name}.image"));
@@ -57,7 +50,7 @@ impl Maker {
         let mut build = Command::new("unshare");
         build.args(["--mount", "--propagation", "private"]);
         build.arg(here.join("src/guest/build-image")).arg(name);
-        build.arg(here.join("../agent-linux/initramfs"));
+        build.arg(programs()?.join(Build::Static.program()));
         build.arg(&configured).arg(&image);
         let mut build = Program::start(build, site.log(&format!("the maker of {name}'s image")))?;
         match build.wait(LIMIT)? {
@@ -72,10 +65,8 @@ impl Maker {
 /// # Errors
 /// mke2fs fails.
 pub fn disk(site: &Site, init: &str) -> Result<PathBuf> {
-    let (root, disk) = (site.dir().join("root"), site.dir().join("disk"));
-    for dir in [
-        "bin", "sbin", "proc", "sys", "dev", "run", "tmp", "etc", "usr", "lib",
-    ] {
+    let root = site.dir().join("root");
+    for dir in [&["bin", "sbin", "etc", "usr", "lib"][..], &MOUNTS].concat() {
         fs::create_dir_all(root.join(dir))?;
     }
     let busybox = fs::read(packages()?.join("busybox/bin/busybox"))?;
@@ -84,14 +75,45 @@ pub fn disk(site: &Site, init: &str) -> Result<PathBuf> {
     executable(&root.join("sbin/init"), init.as_bytes())?;
     // dracut takes a root without it for a broken one.
     fs::write(root.join("etc/os-release"), "ID=story\n")?;
-    fs::File::create(&disk)?.set_len(DISK_BYTES)?;
-    let mut make = Command::new("mke2fs");
-    make.args(["-q", "-t", "ext4", "-d"]).arg(&root).arg(&disk);
-    let status = make.status()?;
-    if !status.success() {
-        return Err(format!("mke2fs: {status}").into());
+    filled_from(site, &root, DISK_BYTES)
+}
+
+/// A disk with Debian's system, whose init is systemd, with these files in it.
+///
+/// # Errors
+/// The system can't be copied; mke2fs fails.
+pub fn system_disk(site: &Site, files: &[(&str, &str)]) -> Result<PathBuf> {
+    let (root, system) = (site.dir().join("root"), packages()?.join("system"));
+    for dir in MOUNTS {
+        fs::create_dir_all(root.join(dir))?;
     }
+    fs::create_dir_all(root.join("usr"))?;
+    let mut copy = Command::new("sh");
+    // Without documentation, and what makes an initramfs.
+    copy.args(["-c", "cp -a bin sbin lib lib64 etc \"$0\" && cd usr && cp -a bin sbin lib lib64 \"$0/usr\" && rm -r \"$0/usr/lib/dracut\""]);
+    run(copy.arg(&root).current_dir(system))?;
+    for (path, content) in files {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap_or(&root))?;
+        fs::write(path, content)?;
+    }
+    filled_from(site, &root, SYSTEM_BYTES)
+}
+
+fn filled_from(site: &Site, root: &Path, bytes: u64) -> Result<PathBuf> {
+    let disk = site.dir().join("disk");
+    fs::File::create(&disk)?.set_len(bytes)?;
+    let mut make = Command::new("mke2fs");
+    make.args(["-q", "-t", "ext4", "-d"]).arg(root).arg(&disk);
+    run(&mut make)?;
     Ok(disk)
+}
+
+fn run(command: &mut Command) -> Result {
+    match command.status()? {
+        status if status.success() => Ok(()),
+        status => Err(format!("{}: {status}", command.get_program().display()).into()),
+    }
 }
 
 fn executable(path: &Path, content: &[u8]) -> Result {
@@ -102,7 +124,11 @@ fn executable(path: &Path, content: &[u8]) -> Result {
     )?)
 }
 
+/// Directories where a running system mounts what it needs.
+const MOUNTS: [&str; 5] = ["proc", "sys", "dev", "run", "tmp"];
+
 const DISK_BYTES: u64 = 32 << 20;
+const SYSTEM_BYTES: u64 = 320 << 20;
 
 /// dracut takes 15 seconds where nothing else runs.
 const LIMIT: Duration = Duration::from_secs(180);

@@ -8,7 +8,7 @@ use hw_tests::guest::tpm::GuestTpm;
 use hw_tests::guest::{Guest, configuration};
 use hw_tests::node::Build;
 use hw_tests::payload::SECRET;
-use hw_tests::process::Log;
+use hw_tests::process::in_order;
 use hw_tests::site::{Site, programs, story};
 use hw_tests::tenant::Tenant;
 
@@ -19,9 +19,9 @@ use crate::steps::verifier;
 const AGENT: &[u8] = br#"#!/bin/sh
 echo "agent: $1" >/dev/kmsg
 [ "$1" = provision ] || exit 0
-mkdir -p /run/keyhalf
-mount -t tmpfs tmpfs /run/keyhalf
-echo secret >/run/keyhalf/secret
+mkdir -p /run/keyhalf/secure
+mount -t tmpfs tmpfs /run/keyhalf/secure
+echo secret >/run/keyhalf/secure/secret
 try=0
 # The gateway 10.0.2.2 in the kernel's form.
 while ! grep -q 0202000A /proc/net/route; do
@@ -37,7 +37,7 @@ kill -9 $$
 const INIT: &str = "#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc 2>/dev/null
 /bin/busybox mount -t devtmpfs dev /dev 2>/dev/null
-echo \"root: $(/bin/busybox cat /run/keyhalf/secret /run/keyhalf-boot/code 2>&1 | /bin/busybox xargs)\" >/dev/kmsg
+echo \"root: $(/bin/busybox cat /run/keyhalf/secure/secret /run/keyhalf-boot/code 2>&1 | /bin/busybox xargs)\" >/dev/kmsg
 /bin/busybox poweroff -f
 ";
 
@@ -53,7 +53,9 @@ echo \"root: $(/bin/busybox cat payload_id_rsa 2>&1) $(/bin/busybox cat /run/key
 /// A killed agent's exit code in a shell.
 const KILLED: &str = "root: secret 137";
 
-const NETWORK: &str = "keyhalf.net=10.0.2.15::10.0.2.2:255.255.255.0:::none";
+/// QEMU has a server for it.
+const DHCP: &str = "keyhalf.net=dhcp";
+pub(crate) const NETWORK: &str = "keyhalf.net=10.0.2.15::10.0.2.2:255.255.255.0:::none";
 
 #[test]
 fn dracut() {
@@ -71,9 +73,9 @@ fn initramfs_tools() {
 }
 
 #[test]
-fn dracut_opens_no_shell_before_the_cap() {
+fn capped_before_any_shell_of_dracut() {
     story(|site| {
-        no_shell_before_the_cap(
+        capped_before_any_shell(
             site,
             Maker::Dracut,
             "rd.break=cmdline",
@@ -83,9 +85,21 @@ fn dracut_opens_no_shell_before_the_cap() {
 }
 
 #[test]
-fn initramfs_tools_opens_no_shell_before_the_cap() {
+fn capped_before_any_shell_of_dracut_with_systemd() {
     story(|site| {
-        no_shell_before_the_cap(
+        capped_before_any_shell(
+            site,
+            Maker::DracutSystemd,
+            "rd.break=cmdline",
+            "Entering emergency mode",
+        )
+    });
+}
+
+#[test]
+fn capped_before_any_shell_of_initramfs_tools() {
+    story(|site| {
+        capped_before_any_shell(
             site,
             Maker::InitramfsTools,
             "break=premount panic=",
@@ -96,21 +110,71 @@ fn initramfs_tools_opens_no_shell_before_the_cap() {
 
 #[test]
 fn dracut_gets_the_secret() {
-    story(|site| gets_the_secret(site, Maker::Dracut));
+    story(|site| gets_the_secret(site, Maker::Dracut, NETWORK));
 }
 
 #[test]
 fn dracut_with_systemd_gets_the_secret() {
-    story(|site| gets_the_secret(site, Maker::DracutSystemd));
+    story(|site| gets_the_secret(site, Maker::DracutSystemd, NETWORK));
 }
 
 #[test]
 fn initramfs_tools_gets_the_secret() {
-    story(|site| gets_the_secret(site, Maker::InitramfsTools));
+    story(|site| gets_the_secret(site, Maker::InitramfsTools, NETWORK));
+}
+
+#[test]
+fn dracut_gets_the_secret_by_dhcp() {
+    story(|site| gets_the_secret(site, Maker::Dracut, DHCP));
+}
+
+#[test]
+fn dracut_with_systemd_gets_the_secret_by_dhcp() {
+    story(|site| gets_the_secret(site, Maker::DracutSystemd, DHCP));
+}
+
+#[test]
+fn initramfs_tools_gets_the_secret_by_dhcp() {
+    story(|site| gets_the_secret(site, Maker::InitramfsTools, DHCP));
+}
+
+#[test]
+fn dracut_wipes_the_secret_before_the_root() {
+    story(|site| wipes_the_secret(site, Maker::Dracut));
+}
+
+#[test]
+fn dracut_with_systemd_wipes_the_secret_before_the_root() {
+    story(|site| wipes_the_secret(site, Maker::DracutSystemd));
+}
+
+#[test]
+fn initramfs_tools_wipes_the_secret_before_the_root() {
+    story(|site| wipes_the_secret(site, Maker::InitramfsTools));
 }
 
 /// The agent itself: what the initramfs got is there in the root file system.
-fn gets_the_secret(site: &Site, maker: Maker) -> Result {
+fn gets_the_secret(site: &Site, maker: Maker, network: &str) -> Result {
+    let line = takes_into_the_root(site, maker, network, &[])?;
+    assert!(line.ends_with(&format!("root: {SECRET} 0")), "{line}");
+    Ok(())
+}
+
+/// The initramfs got it, and the root file system has nothing of it.
+fn wipes_the_secret(site: &Site, maker: Maker) -> Result {
+    let wipe = [("keyhalf/wipe-before-root", &b""[..])];
+    let line = takes_into_the_root(site, maker, NETWORK, &wipe)?;
+    assert!(!line.contains(SECRET) && line.ends_with(" 0"), "{line}");
+    Ok(())
+}
+
+/// Boots into a root that says what it finds; what it said.
+fn takes_into_the_root(
+    site: &Site,
+    maker: Maker,
+    network: &str,
+    more: &[(&str, &[u8])],
+) -> Result<String> {
     let (verifier, tpm) = (verifier(site)?, GuestTpm::fresh(site)?);
     let tenant = Tenant::beside(&verifier)?;
     let guest = install(&verifier, &tenant, tpm)?;
@@ -123,15 +187,14 @@ fn gets_the_secret(site: &Site, maker: Maker) -> Result {
     let files = files
         .each_ref()
         .map(|(name, content)| (*name, &content[..]));
-    let image = maker.image_with(site, &agent, &files)?;
+    let image = maker.image(site, &agent, &[&files[..], more].concat())?;
     let mut guest = guest.with_image(image, disk(site, RECEIVER)?);
-    guest.append(&format!("root=/dev/vda ro {NETWORK} keyhalf.deadline=90s"));
+    guest.append(&format!("root=/dev/vda ro {network} keyhalf.deadline=90s"));
     let boot = guest.boot()?;
     let line = boot.says("root: ")?;
-    assert!(line.ends_with(&format!("root: {SECRET} 0")), "{line}");
     in_order(boot.console(), &["PCR 15 is capped", "root: "])?;
     assert_eq!(boot.wait_for_end()?, Ended::Off);
-    Ok(())
+    Ok(line)
 }
 
 fn runs_before_the_root(site: &Site, maker: Maker) -> Result {
@@ -151,7 +214,7 @@ fn runs_before_the_root(site: &Site, maker: Maker) -> Result {
     Ok(())
 }
 
-fn no_shell_before_the_cap(site: &Site, maker: Maker, words: &str, shell: &str) -> Result {
+fn capped_before_any_shell(site: &Site, maker: Maker, words: &str, shell: &str) -> Result {
     let boot = machine(site, maker, words)?.boot()?;
     boot.says("agent: cap")?;
     // A prompt has no line of its own until something follows it: the console so far has to do.
@@ -161,21 +224,9 @@ fn no_shell_before_the_cap(site: &Site, maker: Maker, words: &str, shell: &str) 
 }
 
 fn machine<'site>(site: &'site Site, maker: Maker, words: &str) -> Result<Guest<'site>> {
-    let (image, disk) = (maker.image(site, AGENT)?, disk(site, INIT)?);
+    let image = maker.image(site, AGENT, &[("keyhalf/agent.conf", b"[agent]\n")])?;
+    let disk = disk(site, INIT)?;
     let mut guest = Guest::new(site, GuestTpm::fresh(site)?)?.with_image(image, disk);
     guest.append(&format!("root=/dev/vda ro {words}"));
     Ok(guest)
-}
-
-/// Wants these in the console, each after the one before.
-fn in_order(console: &Log, wanted: &[&str]) -> Result {
-    let text = console.text();
-    let mut rest = text.as_str();
-    for part in wanted {
-        let (_, after) = rest
-            .split_once(part)
-            .ok_or_else(|| format!("no {part:?} in its place"))?;
-        rest = after;
-    }
-    Ok(())
 }

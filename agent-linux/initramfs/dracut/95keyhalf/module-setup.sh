@@ -1,7 +1,7 @@
 #!/bin/bash
 # dracut module: secrets before the root file system. See README.md beside this folder.
 
-# shellcheck disable=SC2154 # dracut's variables: moddir, dracutsysrootdir
+# shellcheck disable=SC2154 # dracut's variables
 check() {
     require_binaries keyhalf-agent || return 1
     # Configured: in every image; otherwise where somebody asks for it.
@@ -25,7 +25,15 @@ install() {
         [ ! -e "${dracutsysrootdir-}/etc/keyhalf/$file" ] || inst_simple "/etc/keyhalf/$file"
     done
     inst_hook cmdline 10 "$moddir/network.sh"
-    inst_hook pre-trigger 90 "$moddir/start.sh"
+    if dracut_module_included systemd; then
+        inst_simple "$moddir/keyhalf.service" "$systemdsystemunitdir/keyhalf.service"
+        # No encrypted disk is opened before this target.
+        inst_multiple -o "$systemdsystemunitdir/cryptsetup-pre.target"
+        $SYSTEMCTL -q --root "$initdir" add-wants initrd.target keyhalf.service
+    else
+        inst_hook pre-trigger 90 "$moddir/start.sh"
+        inst_hook initqueue/settled 00 "$moddir/wait.sh"
+    fi
     # The root file system isn't mounted before the agent has ended.
     inst_hook initqueue/finished 10 "$moddir/finished.sh"
     inst_hook pre-pivot 10 "$moddir/leave.sh"

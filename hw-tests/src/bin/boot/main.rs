@@ -92,6 +92,7 @@ fn boot(
         command_line: command_line.trim(),
         clock: None,
         disk: options.disk.as_deref(),
+        disk_keeps: false,
         memory_mib: options.memory_mib,
         firmware: options.firmware,
         limit: options.firmware.limit(),
