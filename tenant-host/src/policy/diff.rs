@@ -154,12 +154,12 @@ fn runtime(policy: &RuntimePolicy, facts: &mut Facts) {
             facts.insert((part.to_owned(), name.clone()), BTreeSet::new());
         }
     };
-    names("excludes", &policy.excludes);
+    names("excludes", policy.excludes.texts());
     names("ignored_keyrings", &policy.ignored_keyrings);
     let keys = policy
         .verification_keys
         .iter()
-        .map(|key| super::sha256(&key.der));
+        .map(|key| format!("0x{:08x}", key.id()));
     names("verification-keys", &keys.collect::<Vec<_>>());
 }
 
@@ -174,12 +174,11 @@ fn tpm(fields: Map<String, Value>, facts: &mut Facts) {
             Value::String(text) => text.to_ascii_lowercase(),
             value => value.to_string(),
         };
-        let part = if name == "mask" { "mask" } else { "PCR" };
-        let name = if name == "mask" { String::new() } else { name };
-        facts.insert(
-            (part.to_owned(), name),
-            values.into_iter().map(text).collect(),
-        );
+        let (part, name) = match name.as_str() {
+            part @ ("mask" | "sets") => (part.to_owned(), String::new()),
+            _ => ("PCR".to_owned(), name),
+        };
+        facts.insert((part, name), values.into_iter().map(text).collect());
     }
 }
 

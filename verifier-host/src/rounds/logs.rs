@@ -225,10 +225,8 @@ impl Asked {
                     .to_owned(),
             )
         })?;
-        let failed = |error: EventLogError| {
-            let event = format!("measured_boot.{}", error.event());
-            failure(&event, format!("the boot log: {error}"))
-        };
+        let failed =
+            |error: EventLogError| failure(&error.event(), format!("the boot log: {error}"));
         let log = EventLog::parse(log).map_err(failed)?;
         let bank = quoted.bank();
         log.check(bank, values(quoted), pcrs).map_err(failed)?;

@@ -34,12 +34,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<Report, Failure> {
         arguments.policy.display(),
         arguments.key.display(),
         policy.digests.len(),
-        policy.excludes.len()
+        policy.excludes.texts().len()
     );
     let json = json!({
         "signed": true,
         "digests": policy.digests.len(),
-        "excludes": policy.excludes.len(),
+        "excludes": policy.excludes.texts().len(),
         "keyrings": policy.keyrings.len(),
         "ima-buf": policy.buffers.len(),
         "sha256": crate::policy::sha256(&bytes),

@@ -90,7 +90,7 @@ impl Draft {
         Ok(Self {
             release: rest.release,
             digests: policy.digests,
-            excludes: policy.excludes,
+            excludes: policy.excludes.texts().to_vec(),
             keyrings: policy.keyrings,
             ima: rest.ima,
             buffers: policy.buffers,
@@ -301,7 +301,7 @@ mod tests {
         let text = written(&draft);
         let policy = RuntimePolicy::read(text.as_bytes(), None).unwrap();
         assert_eq!(policy.digests["/a"], [digest(1), digest(3)]);
-        assert_eq!(policy.excludes, ["/tmp/.*"]);
+        assert_eq!(policy.excludes.texts(), ["/tmp/.*"]);
         assert_eq!(policy.ignored_keyrings, [".evm"]);
         let lines: Vec<_> = text.lines().collect();
         assert!(lines.contains(&format!("  \"/b\": [\"{}\"]", "02".repeat(32)).as_str()));

@@ -34,7 +34,7 @@ pub(super) fn lint(bytes: &[u8]) -> Vec<Finding> {
         }
     };
     let mut findings = Vec::new();
-    expression::lint(&policy.excludes, &mut findings);
+    expression::lint(policy.excludes.texts(), &mut findings);
     allows_nothing(&policy, &mut findings);
     paths(&policy.digests, &mut findings);
     for (part, digests) in [
