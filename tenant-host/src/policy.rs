@@ -13,6 +13,7 @@ use verifier_host::policy::runtime::{
 mod allowlist;
 pub(crate) mod fetch;
 mod name;
+pub mod next_boot;
 pub mod tool;
 
 pub use allowlist::AllowlistError;

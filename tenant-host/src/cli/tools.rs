@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::tools::verify;
+use crate::commands::tools::{next_boot, verify};
 
 /// The first word that asks for a tool.
 const WORD: &str = "policy";
@@ -17,6 +17,9 @@ const EXAMPLES: &str = "\
 Examples:
   keyhalf-tenant policy verify signed.json --key signer.pem
       Check who signed a runtime policy, and that it is one.
+  keyhalf-tenant policy next-boot --uki new.efi --policy now.json >both.json
+      Allow a node to boot a new unified kernel image too: PCRs 4 and 11 as the file says, beside the values of now.json. Give both.json
+      to `-c update --tpm_policy`; once the node has booted it, `--drop-old` leaves the new values alone.
 
 Exit codes:
   0 it happened, no error was found, the policies are the same   1 errors were found, the policies differ, something else
@@ -38,6 +41,8 @@ pub struct ToolArguments {
 /// The actions; each has a file of its own in `commands/tools`, with its arguments and what it does.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Tool {
+    /// Compute what the next boot will measure, and allow it beside the present one.
+    NextBoot(next_boot::Arguments),
     /// Check the signature of a runtime policy, and what was signed.
     Verify(verify::Arguments),
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use verifier_host::policy::runtime::{KeyError, MAX_POLICY_BYTES, PolicyKey, RuntimePolicyError};
 
+use super::next_boot::NextBootError;
 use super::{MAX_KEY_BYTES, PolicyFileError, read};
 use crate::error::Exit;
 
@@ -44,6 +45,9 @@ pub enum ToolError {
         /// What is wrong with it.
         source: RuntimePolicyError,
     },
+    /// A boot that can't be predicted.
+    #[error(transparent)]
+    NextBoot(#[from] NextBootError),
 }
 
 impl ToolError {
