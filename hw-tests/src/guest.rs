@@ -10,6 +10,7 @@
 //! | [`cpio`], [`initramfs`] | what the kernel unpacks at its start: the archive, and ours |
 //! | [`distribution`] | images as dracut and initramfs-tools make them |
 //! | [`tpm`] | a software TPM behind QEMU's TPM device |
+//! | [`efi`] | what UEFI firmware boots from: partition and boot entry |
 //! | [`network`] | where a guest and the servers meet |
 //! | [`boot`] | one run of QEMU, from power-on to its end |
 //!
@@ -28,12 +29,14 @@ use crate::site::{Site, fresh_address, programs};
 pub mod boot;
 pub mod cpio;
 pub mod distribution;
+pub mod efi;
 pub mod initramfs;
 pub mod kernel;
 pub mod network;
 pub mod tpm;
 
 use boot::{Boot, Firmware, Power};
+use efi::{Files, Partition, Start};
 use initramfs::Initramfs;
 use kernel::Kernel;
 use tpm::GuestTpm;
@@ -49,6 +52,7 @@ pub struct Guest<'site> {
     tpm: GuestTpm,
     firmware: Firmware,
     command_line: String,
+    start: Option<Start>,
     clock: Option<String>,
     image: Option<PathBuf>,
     disk: Option<PathBuf>,
@@ -75,6 +79,7 @@ impl<'site> Guest<'site> {
             tpm,
             firmware: Firmware::Bios,
             command_line: COMMAND_LINE.to_owned(),
+            start: None,
             clock: None,
             image: None,
             disk: None,
@@ -134,6 +139,15 @@ impl<'site> Guest<'site> {
         }
     }
 
+    /// With UEFI firmware that boots from a partition, instead of what QEMU hands over.
+    #[must_use]
+    pub fn with_partition(self, start: Start) -> Self {
+        Self {
+            start: Some(start),
+            ..self.with_firmware(Firmware::Uefi)
+        }
+    }
+
     /// With a distribution's initramfs instead of ours, and a disk to go on to. Such boots take longer.
     #[must_use]
     pub fn with_image(self, image: PathBuf, disk: PathBuf) -> Self {
@@ -148,6 +162,16 @@ impl<'site> Guest<'site> {
     /// With these words at the end of the kernel's command line.
     pub fn append(&mut self, words: &str) {
         self.command_line = format!("{} {words}", self.command_line);
+    }
+
+    /// The kernel's command line.
+    pub fn command_line(&self) -> &str {
+        &self.command_line
+    }
+
+    /// Another command line.
+    pub fn use_command_line(&mut self, words: &str) {
+        words.clone_into(&mut self.command_line);
     }
 
     /// Another kernel: this file.
@@ -185,19 +209,38 @@ impl<'site> Guest<'site> {
         self.address.to_string()
     }
 
+    /// What it will boot from, if that is a partition: written anew, as an update does.
+    ///
+    /// # Errors
+    /// As [`Partition::write`].
+    pub fn partition(&self) -> Result<Option<Partition>> {
+        let Some(start) = self.start else {
+            return Ok(None);
+        };
+        let files = Files {
+            kernel: self.kernel.image(),
+            initramfs: &self.unpacked()?,
+            command_line: &self.command_line,
+        };
+        Partition::write(self.dir.join("partition"), start, files).map(Some)
+    }
+
+    /// The file that the kernel unpacks.
+    fn unpacked(&self) -> Result<PathBuf> {
+        if let Some(image) = &self.image {
+            return Ok(image.clone());
+        }
+        let ours = self.dir.join("initramfs");
+        std::fs::write(&ours, self.initramfs.archive()?)?;
+        Ok(ours)
+    }
+
     /// Switches it on.
     ///
     /// # Errors
     /// The TPM or QEMU doesn't start.
     pub fn boot(&self) -> Result<Boot> {
-        let initramfs = match &self.image {
-            Some(image) => image.clone(),
-            None => {
-                let ours = self.dir.join("initramfs");
-                std::fs::write(&ours, self.initramfs.archive()?)?;
-                ours
-            }
-        };
+        let (initramfs, partition) = (self.unpacked()?, self.partition()?);
         Boot::start(
             self.site,
             Power {
@@ -205,6 +248,7 @@ impl<'site> Guest<'site> {
                 kernel: self.kernel.image(),
                 initramfs: &initramfs,
                 command_line: &self.command_line,
+                partition: partition.as_ref(),
                 clock: self.clock.as_deref(),
                 disk: self.disk.as_deref(),
                 memory_mib: MEMORY_MIB,

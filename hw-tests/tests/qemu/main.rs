@@ -12,3 +12,4 @@ mod provision;
 mod pull;
 mod steps;
 mod tool;
+mod update;

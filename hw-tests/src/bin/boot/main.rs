@@ -91,6 +91,7 @@ fn boot(
         kernel,
         initramfs,
         command_line: command_line.trim(),
+        partition: None,
         clock: None,
         disk: options.disk.as_deref(),
         memory_mib: options.memory_mib,
