@@ -94,8 +94,8 @@ fn old_and_updated_boots_get_the_secret_until_the_old_is_dropped() {
         gets_the_secret(&guest)?;
 
         boots(&mut guest, &new, "new")?;
-        let files = files(&guest, start)?;
-        node.policy = next_boot(&tenant, &files, &["--policy", &node.policy])?.to_string();
+        let beside = ["--policy", &node.policy];
+        node.policy = next_boot(&tenant, &files(&guest, start)?, &beside)?.to_string();
         update(&tenant, &node)?;
         gets_the_secret(&guest)?;
 
@@ -104,12 +104,13 @@ fn old_and_updated_boots_get_the_secret_until_the_old_is_dropped() {
 
         boots(&mut guest, &new, "new")?;
         let alone = ["--policy", &node.policy, "--drop-old"];
-        node.policy = next_boot(&tenant, &files, &alone)?.to_string();
+        node.policy = next_boot(&tenant, &files(&guest, start)?, &alone)?.to_string();
         update(&tenant, &node)?;
-        gets_the_secret(&guest)?;
-
         boots(&mut guest, &old, "old")?;
-        refused(&guest, &tenant, &node, "PCR 4")
+        refused(&guest, &tenant, &node, "PCR 4")?;
+
+        boots(&mut guest, &new, "new")?;
+        gets_the_secret(&guest)
     });
 }
 
