@@ -6,8 +6,10 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 
-# What the programs link to, what the scenarios run (Python for revocation actions), and what compiles C for ring and SQLite.
-packages=(gcc binutils libc6-dev pkg-config libtss2-dev swtpm swtpm-tools tpm2-tools iproute2 procps openssl python3)
+# What the programs link to, what the scenarios run (Python for revocation actions), what packs images and packages for the
+# tools that read them, and what compiles C for ring and SQLite.
+packages=(gcc binutils libc6-dev pkg-config libtss2-dev swtpm swtpm-tools tpm2-tools iproute2 procps openssl python3
+    dpkg gzip lz4 tar xz-utils zstd)
 # What the static agents are built with and, for Arm, run by.
 static_packages=(musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static)
 # What boots guests; what they boot is unpacked below the target directory, see unpack_guest.
@@ -53,7 +55,7 @@ install_packages() {
 # Not Debian: say what has to be there.
 check_tools() {
     local tool
-    for tool in cc pkg-config swtpm swtpm_setup tpm2_createprimary ip openssl python3; do
+    for tool in cc pkg-config swtpm swtpm_setup tpm2_createprimary ip openssl python3 dpkg-deb gzip lz4 tar xz zstd; do
         command -v "$tool" >/dev/null || die "$tool is missing; on Debian it comes with one of: ${packages[*]}"
     done
     pkg-config --exists tss2-esys || die "libtss2's development files are missing (tss2-esys.pc)"

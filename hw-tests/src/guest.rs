@@ -139,11 +139,12 @@ impl<'site> Guest<'site> {
         }
     }
 
-    /// With UEFI firmware that boots from a partition, instead of what QEMU hands over.
+    /// With UEFI firmware that boots from a partition, instead of what QEMU hands over. Such boots take longer.
     #[must_use]
     pub fn with_partition(self, start: Start) -> Self {
         Self {
             start: Some(start),
+            limit: PARTITION_LIMIT,
             ..self.with_firmware(Firmware::Uefi)
         }
     }
@@ -292,6 +293,9 @@ pub const COMMAND_LINE: &str = "console=ttyS0 panic=-1";
 
 /// A distribution's initramfs starts udev, and waits for devices.
 const DISTRIBUTION_LIMIT: Duration = Duration::from_secs(150);
+
+/// Firmware reads the kernel from a disk, and hashes it more than once, before it says anything.
+const PARTITION_LIMIT: Duration = Duration::from_secs(240);
 
 /// Main memory of a guest.
 pub const MEMORY_MIB: u32 = 512;

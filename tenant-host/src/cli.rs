@@ -20,6 +20,7 @@ pub use command::{Command, PolicyAction};
 pub use policies::PolicyArguments;
 pub use push::PushArguments;
 pub use settings::{Settings, SettingsError};
+pub(crate) use tools::node_arguments;
 pub use tools::{Tool, ToolArguments};
 
 use crate::commands;

@@ -20,7 +20,7 @@ mod records;
 mod registrar;
 mod verifier;
 
-pub use agent::{Agent, AgentInfo, IdentityQuote};
+pub use agent::{Agent, AgentInfo, IdentityQuote, IntegrityQuote};
 pub use payload::{PayloadAnswer, UploadError};
 #[cfg(test)]
 pub(crate) use records::tests::enrolment;

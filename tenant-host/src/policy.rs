@@ -11,9 +11,14 @@ use verifier_host::policy::runtime::{
 };
 
 mod allowlist;
+pub mod create;
+pub mod diff;
 pub(crate) mod fetch;
+pub mod kind;
+pub mod lint;
 mod name;
 pub mod next_boot;
+pub mod sign;
 pub mod tool;
 
 pub use allowlist::AllowlistError;

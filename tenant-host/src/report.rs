@@ -61,6 +61,18 @@ impl Output {
         let _ = writeln!(io::stderr(), "{text}");
     }
 
+    /// Prints what a report with another exit code than 0 has to show, unless a program reads along: it gets the report.
+    ///
+    /// # Errors
+    /// [`Failure::Output`] if standard output can't be written.
+    pub fn print(&self, text: &str) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        match self.json {
+            true => Ok(()),
+            false => writeln!(stdout, "{text}").map_err(Failure::Output),
+        }
+    }
+
     /// A progress line, shown where standard error is a terminal.
     #[must_use]
     pub fn progress(&self) -> Progress {

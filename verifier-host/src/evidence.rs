@@ -4,6 +4,7 @@ mod area;
 pub mod certificate;
 pub mod certify;
 pub mod credential;
+pub mod eventlog;
 pub mod public;
 pub mod pushed;
 pub mod quote;

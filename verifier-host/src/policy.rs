@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use agent_core::wire::quote::{Digest, PcrMask};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
+pub mod measured_boot;
 pub mod runtime;
 pub mod tpm;
 

@@ -1,10 +1,12 @@
-//! The body of the fuzz target for the TPM's structures, for a moment: see agent-core's test of the same name.
+//! The bodies of the fuzz targets for what the verifier reads, each for a moment: see agent-core's test of the same name.
 #![expect(
     clippy::unwrap_used,
     unreachable_pub,
     reason = "what can't be is a finding; the modules are a library's elsewhere"
 )]
 
+#[path = "../../agent-core/fuzz/src/event_log.rs"]
+mod event_log;
 #[path = "../../agent-core/tests/fuzz_smoke/mutator.rs"]
 mod mutator;
 #[path = "../../agent-core/fuzz/src/tpm_structures.rs"]
@@ -17,4 +19,9 @@ fn smoke_tpm_structures() {
         10_000,
         tpm_structures::check,
     );
+}
+
+#[test]
+fn smoke_event_log() {
+    mutator::smoke(&mutator::corpus("event_log"), 2_000, event_log::check);
 }

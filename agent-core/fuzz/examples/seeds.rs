@@ -21,6 +21,7 @@ fn main() -> std::io::Result<()> {
     archives()?;
     payloads()?;
     steps()?;
+    event_logs()?;
     registrar()?;
     verifier()?;
     deposits()?;
@@ -503,6 +504,22 @@ fn rsa_modulus() -> Vec<u8> {
     let mut bytes: Vec<u8> = (0..256).map(|at| (at * 37 + 11) as u8).collect();
     (bytes[0], bytes[255]) = (0xC5, 0x0D);
     bytes
+}
+
+/// Real logs: made by firmware, and published ones.
+fn event_logs() -> std::io::Result<()> {
+    let vectors = here().join("../../verifier-host/tests/vectors/eventlog");
+    for name in [
+        "cel-example",
+        "ovmf-efi-stub",
+        "ovmf-shim-grub",
+        "ovmf-uki",
+        "tss-hcrtm",
+    ] {
+        let log = fs::read(vectors.join(format!("{name}.bin")))?;
+        save("event_log", name, log)?;
+    }
+    Ok(())
 }
 
 fn quotes() -> std::io::Result<()> {

@@ -4,6 +4,7 @@
 //! The tests `fuzz_smoke` of agent-core and of verifier-host include these modules by path, without this crate.
 
 pub mod agent_steps;
+pub mod event_log;
 pub mod http_body;
 pub mod http_head;
 pub mod json_requests;

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::tools::{next_boot, verify};
+use super::{Arguments, argv};
+use crate::commands::tools::{create, diff, lint, next_boot, sign, verify};
 
 /// The first word that asks for a tool.
 const WORD: &str = "policy";
@@ -15,11 +16,27 @@ const KEYLIMES_NAME: &str = "keylime_tenant";
 
 const EXAMPLES: &str = "\
 Examples:
+  keyhalf-tenant policy create runtime --dpkg-root / --initrd /boot/initrd.img --exclude '/var/lib/app/cache/' -o policy.json
+      Allow what Debian packages brought and what is in the initramfs; look at nothing below /var/lib/app/cache.
+  keyhalf-tenant policy create runtime --merge policy.json --deb app_2.0_amd64.deb -o policy.json --force
+      Allow the files of an update too, before it is installed.
+  keyhalf-tenant policy create runtime --ima-log /sys/kernel/security/ima/ascii_runtime_measurements --keyrings -o policy.json
+      Allow what this machine has measured since it booted.
+  keyhalf-tenant policy create tpm --pcrs 0-4,7 -u NODE -- -r 10.0.0.1
+      Want from a node what its TPM signs that its PCRs hold now.
+  keyhalf-tenant policy create measured-boot --event-log binary_bios_measurements -o boot.json
+      Want from a boot log what this one shows, by rules for the way in which its machine boots.
+  keyhalf-tenant policy lint policy.json
+      Look for what is wrong, or probably not meant.
+  keyhalf-tenant policy diff policy.json new.json
+      Show what was added, removed and changed.
+  keyhalf-tenant policy sign policy.json --keygen signer-private.pem --public-key signer.pem -o signed.json
+      Make a key and sign with it; the next time --key names it.
   keyhalf-tenant policy verify signed.json --key signer.pem
       Check who signed a runtime policy, and that it is one.
-  keyhalf-tenant policy next-boot --uki new.efi --policy now.json >both.json
-      Allow a node to boot a new unified kernel image too: PCRs 4 and 11 as the file says, beside the values of now.json. Give both.json
-      to `-c update --tpm_policy`; once the node has booted it, `--drop-old` leaves the new values alone.
+  keyhalf-tenant policy next-boot --uki new.efi -u NODE -o both.json
+      Allow a node to boot a new unified kernel image too: PCRs 4 and 11 as the file says, beside what the verifier wants now. Give it
+      by `-c update ... --tpm_policy \"$(cat both.json)\"`; once the node has booted it, --drop-old leaves the new values alone.
 
 Exit codes:
   0 it happened, no error was found, the policies are the same   1 errors were found, the policies differ, something else
@@ -41,6 +58,15 @@ pub struct ToolArguments {
 /// The actions; each has a file of its own in `commands/tools`, with its arguments and what it does.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Tool {
+    /// Make a policy of what is there: files, images, packages, logs, PCRs.
+    #[command(subcommand)]
+    Create(create::Create),
+    /// Look for what is wrong in a policy of any kind, or probably not meant.
+    Lint(lint::Arguments),
+    /// Show what two policies of one kind differ in.
+    Diff(diff::Arguments),
+    /// Sign a runtime policy (DSSE), as `keylime-policy sign runtime` does.
+    Sign(sign::Arguments),
     /// Compute what the next boot will measure, and allow it beside the present one.
     NextBoot(next_boot::Arguments),
     /// Check the signature of a runtime policy, and what was signed.
@@ -55,6 +81,16 @@ pub(super) fn words(argv: &[OsString]) -> Option<&[OsString]> {
     let is_keylimes = Path::new(program).file_name() == Some(KEYLIMES_NAME.as_ref());
     // The first word stands where a parser expects the program's name.
     (word == WORD && !is_keylimes).then(|| argv.get(1..).unwrap_or_default())
+}
+
+/// The tenant's own arguments for a node, from its identifier and options for reaching it.
+///
+/// # Errors
+/// What the parser says.
+pub(crate) fn node_arguments(uuid: &str, options: &[OsString]) -> Result<Arguments, String> {
+    let own = ["keyhalf-tenant", "-u", uuid].map(OsString::from);
+    let words = argv::expand(own.into_iter().chain(options.iter().cloned()));
+    Arguments::try_parse_from(words).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

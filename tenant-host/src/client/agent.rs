@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use agent_core::wire::quote::PcrMask;
 use agent_core::wire::route::ApiVersion;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -42,6 +43,17 @@ pub struct IdentityQuote {
     pub enc_alg: String,
     /// The scheme of its signature.
     pub sign_alg: String,
+    /// The transport key, PEM.
+    pub pubkey: String,
+}
+
+/// The agent's quote over PCRs that it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct IntegrityQuote {
+    /// The quote's text.
+    pub quote: String,
+    /// The hash of its bank.
+    pub hash_alg: String,
     /// The transport key, PEM.
     pub pubkey: String,
 }
@@ -117,6 +129,23 @@ impl Agent {
         let path = self.path(&format!("quotes/identity?nonce={nonce}"));
         let answer = self.caller.send_patiently(Method::GET, &path, None).await?;
         self.caller.results("quote its identity", &answer)
+    }
+
+    /// A quote over these PCRs for this nonce, without logs.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn integrity(
+        &mut self,
+        nonce: &str,
+        pcrs: PcrMask,
+    ) -> Result<IntegrityQuote, ClientError> {
+        let mask = pcrs.bits();
+        let path = self.path(&format!(
+            "quotes/integrity?nonce={nonce}&mask=0x{mask:x}&partial=0&ima_ml_entry=0"
+        ));
+        let answer = self.caller.send_patiently(Method::GET, &path, None).await?;
+        self.caller.results("quote its PCRs", &answer)
     }
 
     /// Gives it U, encrypted to its transport key, and the payload.

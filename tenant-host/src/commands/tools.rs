@@ -4,7 +4,11 @@ use crate::cli::Tool;
 use crate::error::Failure;
 use crate::report::{Output, Report};
 
+pub mod create;
+pub mod diff;
+pub mod lint;
 pub mod next_boot;
+pub mod sign;
 pub mod verify;
 
 /// Runs a tool.
@@ -13,7 +17,11 @@ pub mod verify;
 /// [`Failure`]: why it didn't happen. Findings and differences are a [`Report`] with exit code 1.
 pub async fn run(tool: &Tool, output: &Output) -> Result<Report, Failure> {
     match tool {
-        Tool::NextBoot(arguments) => next_boot::run(arguments, output),
+        Tool::Create(create) => create::run(create, output).await,
+        Tool::Lint(arguments) => lint::run(arguments, output),
+        Tool::Diff(arguments) => diff::run(arguments, output),
+        Tool::Sign(arguments) => sign::run(arguments),
+        Tool::NextBoot(arguments) => next_boot::run(arguments, output).await,
         Tool::Verify(arguments) => verify::run(arguments),
     }
 }

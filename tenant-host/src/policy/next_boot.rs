@@ -161,6 +161,17 @@ pub enum NextBootError {
     },
 }
 
+impl NextBootError {
+    /// Whether other options would do, with the same files.
+    #[must_use]
+    pub const fn is_of_options(&self) -> bool {
+        matches!(
+            self,
+            Self::MissingInitrd | Self::OtherBank { .. } | Self::Unpredicted { .. }
+        )
+    }
+}
+
 /// Computes what a boot will measure.
 ///
 /// # Errors

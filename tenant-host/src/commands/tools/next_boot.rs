@@ -1,17 +1,23 @@
 //! `policy next-boot`: a policy that allows the boot that an update prepares, beside the present one or in its place.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use agent_core::wire::quote::HashAlg;
 use agent_core::wire::text::Hex;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::create::tpm::Bank;
+use crate::cli::{Settings, node_arguments};
+use crate::client::Peer;
+use crate::commands::Context;
 use crate::error::Failure;
-use crate::policy::next_boot::events::Expected;
+use crate::policy::next_boot::events::{Course, Event, Expected};
 use crate::policy::next_boot::merge::{Merged, Old, Present, merge};
 use crate::policy::next_boot::{Boot, Kind, Prediction, predict};
-use crate::policy::tool::{self, ToolError};
+use crate::policy::tool::{self, Target, ToolError};
 use crate::report::{Output, Report};
 
 /// What will be booted, and what is allowed now.
@@ -47,30 +53,44 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME", requires = "uki")]
     pub phase: Vec<String>,
 
-    /// The bank that the node is quoted in: sha256, sha384 or sha512.
-    #[arg(long, value_name = "NAME", default_value = "sha256", value_parser = bank)]
-    pub bank: HashAlg,
+    /// The bank that the node is quoted in.
+    #[arg(long, value_enum, default_value_t = Bank::Sha256)]
+    pub bank: Bank,
 
     /// The policy that the node has now: JSON, or a file with it. Its values stay allowed.
-    #[arg(long, value_name = "FILE|JSON")]
+    #[arg(long, value_name = "FILE|JSON", group = "present")]
     pub policy: Option<String>,
 
-    /// Allow the next boot alone: of --policy only PCRs stay that the files say nothing about.
-    #[arg(long, requires = "policy")]
+    /// The node whose policy at the verifier is the present one.
+    #[arg(short, long, value_name = "UUID", group = "present")]
+    pub uuid: Option<String>,
+
+    /// Allow the next boot alone: of the present policy only PCRs stay that the files say nothing about.
+    #[arg(long, requires = "present")]
     pub drop_old: bool,
 
     /// Leave this PCR out of the policy; again for each further one.
     #[arg(long, value_name = "PCR", value_parser = clap::value_parser!(u8).range(0..24))]
     pub without: Vec<u8>,
+
+    /// Where the policy goes.
+    #[command(flatten)]
+    pub target: Target,
+
+    /// Options for reaching the verifier, as `keyhalf-tenant --help` has them: -v, -vp, --tls-dir, ...
+    #[arg(last = true, value_name = "OPTION", requires = "uuid")]
+    pub options: Vec<OsString>,
 }
 
-pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Report, Failure> {
-    let (old, bank) = match arguments.drop_old {
-        true => (Old::Drop, arguments.bank),
-        false => (Old::Keep, arguments.bank),
+pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<Report, Failure> {
+    arguments.target.check()?;
+    let bank = arguments.bank.into();
+    let old = match arguments.drop_old {
+        true => Old::Drop,
+        false => Old::Keep,
     };
-    let present = arguments.policy.as_deref().map(present).transpose()?;
-    let prediction = Files::read(arguments)?.predict(arguments)?;
+    let prediction = Files::read(arguments)?.predict(arguments, bank)?;
+    let present = present(arguments, output).await?;
     let merged = merge(
         present.as_deref(),
         &prediction.pcrs,
@@ -78,7 +98,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Report, Fail
         &arguments.without,
     )
     .map_err(ToolError::from)?;
-    explain(&prediction, &merged, arguments, output);
+    explain(&prediction, &merged, bank, output);
     let json = json!({
         "bank": bank.name(),
         "tpm_policy": &merged.policy,
@@ -86,7 +106,12 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Report, Fail
         "next_boot": prediction.pcrs.iter().map(|expected| as_json(expected, bank)).collect::<Vec<_>>(),
         "notes": &prediction.notes,
     });
-    Ok(Report::done(Value::Object(merged.policy).to_string(), json))
+    let text = Value::Object(merged.policy).to_string();
+    let written = arguments.target.write(&|out| writeln!(out, "{text}"))?;
+    Ok(match (written, &arguments.target.output) {
+        (None, Some(path)) => Report::done(format!("{} has the policy", path.display()), json),
+        _ => Report::done(text, json),
+    })
 }
 
 /// The files' bytes, for as long as they are looked at.
@@ -109,7 +134,7 @@ impl Files {
         })
     }
 
-    fn predict(&self, arguments: &Arguments) -> Result<Prediction, ToolError> {
+    fn predict(&self, arguments: &Arguments, bank: HashAlg) -> Result<Prediction, ToolError> {
         let boot = Boot {
             loaders: self.loaders.iter().map(Vec::as_slice).collect(),
             kind: match &arguments.cmdline {
@@ -124,16 +149,16 @@ impl Files {
             },
             initrds: self.initrds.iter().map(Vec::as_slice).collect(),
         };
-        Ok(predict(&boot, arguments.bank)?)
+        Ok(predict(&boot, bank)?)
     }
 }
 
 /// Says, PCR by PCR, what will be measured.
-fn explain(prediction: &Prediction, merged: &Merged, arguments: &Arguments, output: &Output) {
+fn explain(prediction: &Prediction, merged: &Merged, bank: HashAlg, output: &Output) {
     for expected in &prediction.pcrs {
         let pcr = expected.pcr;
         for (index, course) in expected.courses.iter().enumerate() {
-            let value = course.value(arguments.bank);
+            let value = course.value(bank);
             let or = if index == 0 { "" } else { "or " };
             output.say(&format!("{or}PCR {pcr} will hold {}:", Hex(&value)));
             if course.events().is_empty() {
@@ -153,8 +178,9 @@ fn explain(prediction: &Prediction, merged: &Merged, arguments: &Arguments, outp
 }
 
 fn as_json(expected: &Expected, bank: HashAlg) -> Value {
-    let course = |course: &crate::policy::next_boot::events::Course| {
-        let event = |event: &crate::policy::next_boot::events::Event| json!({ "what": event.what, "digest": Hex(&event.digest).to_string() });
+    let event =
+        |event: &Event| json!({ "what": event.what, "digest": Hex(&event.digest).to_string() });
+    let course = |course: &Course| {
         json!({
             "value": Hex(&course.value(bank)).to_string(),
             "events": course.events().iter().map(event).collect::<Vec<_>>(),
@@ -163,10 +189,29 @@ fn as_json(expected: &Expected, bank: HashAlg) -> Value {
     json!({ "pcr": expected.pcr, "values": expected.courses.iter().map(course).collect::<Vec<_>>() })
 }
 
-fn present(argument: &str) -> Result<String, ToolError> {
-    match Present::of(argument) {
-        Present::Text(text) => Ok(text),
-        Present::File(path) => read_text(&path),
+/// The present policy, from where it was said to be.
+async fn present(arguments: &Arguments, output: &Output) -> Result<Option<String>, Failure> {
+    let Some(uuid) = &arguments.uuid else {
+        let text = arguments
+            .policy
+            .as_deref()
+            .map(|text| match Present::of(text) {
+                Present::Text(text) => Ok(text),
+                Present::File(path) => read_text(&path),
+            });
+        return Ok(text.transpose()?);
+    };
+    let node = node_arguments(uuid, &arguments.options).map_err(ToolError::Options)?;
+    let settings = Arc::new(Settings::read(&node)?);
+    let mut context = Context::new(&node, &settings, output)?;
+    let uuid = context.uuid().await?;
+    match context.verifier.view(&uuid).await? {
+        Some(view) => Ok(Some(view.tpm_policy.unwrap_or_default())),
+        None => Err(Failure::Unknown {
+            who: Peer::Verifier.name(),
+            uuid: uuid.to_string(),
+            hint: "`-c cvlist` shows the nodes that it has",
+        }),
     }
 }
 
@@ -176,10 +221,6 @@ fn read_text(path: &Path) -> Result<String, ToolError> {
         path: path.to_owned(),
         source: std::io::Error::new(std::io::ErrorKind::InvalidData, error),
     })
-}
-
-fn bank(name: &str) -> Result<HashAlg, String> {
-    HashAlg::from_name(name).ok_or_else(|| "banks are sha256, sha384 and sha512".to_owned())
 }
 
 /// A unified kernel image with firmware and drivers in it has some 200 MB.

@@ -1,0 +1,100 @@
+//! Logs of IMA.
+
+use verifier_host::policy::runtime::RuntimePolicy;
+
+use super::*;
+
+fn policy(log: &str, keyrings: bool, buffers: bool) -> Result<(RuntimePolicy, LeftOut), LogError> {
+    let excludes = Excludes::parse(vec!["/tmp/".to_owned()]).unwrap();
+    let ignored = [".ignored".to_owned()];
+    let choice = LogChoice {
+        keyrings,
+        buffers,
+        ignored: &ignored,
+        excludes: &excludes,
+    };
+    let mut draft = Draft::default();
+    let (_, left_out) = read_ima_log(&mut log.as_bytes(), choice, &mut draft)?;
+    let mut bytes = Vec::new();
+    draft.write(&mut bytes).unwrap();
+    Ok((RuntimePolicy::read(&bytes, None).unwrap(), left_out))
+}
+
+fn log() -> String {
+    let key = rcgen::generate_simple_self_signed(["x".to_owned()]).unwrap();
+    let key = Hex(key.cert.der()).to_string();
+    let template = "11".repeat(20);
+    let (sha1, sha256) = ("ab".repeat(20), "ab".repeat(32));
+    [
+        format!("10 {template} ima {sha1} boot_aggregate"),
+        format!("10 {template} ima-ng sha1:{sha1} /bin/a"),
+        format!("10 {template} ima-ng sha256:{sha256} /bin/a"),
+        format!("10 {template} ima-sig sha256:{sha256} /bin/signed 030204aabbccdd0001ff"),
+        format!("10 {template} ima-sig sha256:{sha256} /bin/unsigned "),
+        format!("10 {template} ima-ngv2 ima:sha256:{sha256} /bin/v2"),
+        format!("10 {template} ima-ng sha256:{sha256} /tmp/x"),
+        format!(
+            "10 {} ima-ng sha256:{} /var/log/violated",
+            "00".repeat(20),
+            "00".repeat(32)
+        ),
+        format!("10 {template} ima-buf sha256:{sha256} .builtin_trusted_keys {key}"),
+        format!("10 {template} ima-buf sha256:{sha256} .ignored {key}"),
+        format!("10 {template} ima-buf sha256:{sha256} kexec-cmdline 726f6f74"),
+        String::new(),
+    ]
+    .join("\n")
+}
+
+#[test]
+fn what_a_log_has_is_allowed() {
+    let (all, left_out) = policy(&log(), true, true).unwrap();
+    let paths: Vec<_> = all.digests.keys().map(String::as_str).collect();
+    assert_eq!(
+        paths,
+        [
+            "/bin/a",
+            "/bin/signed",
+            "/bin/unsigned",
+            "/bin/v2",
+            "boot_aggregate"
+        ]
+    );
+    assert_eq!(all.digests["/bin/a"].len(), 2);
+    assert_eq!(
+        all.keyrings.keys().collect::<Vec<_>>(),
+        [".builtin_trusted_keys"]
+    );
+    assert_eq!(all.buffers.keys().collect::<Vec<_>>(), ["kexec-cmdline"]);
+    assert_eq!(
+        left_out.lines(),
+        ["left out: 1 violations: /var/log/violated"]
+    );
+    let (files, left_out) = policy(&log(), false, false).unwrap();
+    assert!(files.keyrings.is_empty() && files.buffers.is_empty());
+    assert_eq!(left_out.iter().count(), 3);
+}
+
+#[test]
+fn a_line_that_isnt_one_is_named() {
+    let digest = "ab".repeat(32);
+    let rows = [
+        ("prose", "hello".to_owned(), "PCR"),
+        ("no digest", "10 11 ima-ng".to_owned(), "digest"),
+        (
+            "a short digest",
+            "10 11 ima-ng sha256:abcd /x".to_owned(),
+            "digest in hexadecimal",
+        ),
+        ("no name", format!("10 11 ima-ng sha256:{digest}"), "name"),
+        ("an empty line", String::new(), "PCR"),
+    ];
+    for (name, line, wanted) in rows {
+        let log = format!("10 11 ima-ng sha256:{digest} /x\n{line}\n");
+        match policy(&log, false, false) {
+            Err(LogError::Line { number: 2, what }) => assert_eq!(what, wanted, "{name}"),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    assert!(policy("", false, false).is_ok());
+}

@@ -1,0 +1,164 @@
+//! Findings in runtime policies.
+
+use std::collections::BTreeMap;
+
+use agent_core::wire::quote::Digest;
+use verifier_host::policy::runtime::{Digests, RuntimePolicy};
+
+use super::{Finding, expression, some};
+
+/// The entry of IMA's log that stands for the boot.
+const BOOT_AGGREGATE: &str = "boot_aggregate";
+
+/// Directories where others than root write, or that are emptied at boot.
+const WRITABLE: [&str; 6] = [
+    "/dev/shm/",
+    "/home/",
+    "/run/",
+    "/tmp/",
+    "/var/tmp/",
+    "/root/",
+];
+
+/// Bytes of a SHA-1 digest.
+const SHA1_BYTES: usize = 20;
+
+pub(super) fn lint(bytes: &[u8]) -> Vec<Finding> {
+    let policy = match RuntimePolicy::read(bytes, None) {
+        Ok(policy) => policy,
+        Err(error) => {
+            return vec![Finding::error(
+                "unreadable",
+                format!("no verifier takes it: {error}"),
+            )];
+        }
+    };
+    let mut findings = Vec::new();
+    expression::lint(&policy.excludes, &mut findings);
+    allows_nothing(&policy, &mut findings);
+    paths(&policy.digests, &mut findings);
+    for (part, digests) in [
+        ("digests", &policy.digests),
+        ("keyrings", &policy.keyrings),
+        ("ima-buf", &policy.buffers),
+    ] {
+        values(part, digests, &mut findings);
+    }
+    let both = policy
+        .ignored_keyrings
+        .iter()
+        .filter(|name| policy.keyrings.contains_key(*name));
+    let both: Vec<_> = both.map(String::as_str).collect();
+    if !both.is_empty() {
+        let text = format!(
+            "keyrings lists {}, which ignored_keyrings leaves out: the list means nothing",
+            some(both)
+        );
+        findings.push(Finding::warning("ignored-keyring", text));
+    }
+    findings
+}
+
+fn allows_nothing(policy: &RuntimePolicy, findings: &mut Vec<Finding>) {
+    let files = policy.digests.keys().any(|path| path != BOOT_AGGREGATE);
+    if !files && policy.verification_keys.is_empty() {
+        findings.push(Finding::warning("no-files", "it lists no file and no key of file signatures: whatever a node runs that isn't excluded fails"));
+    }
+    if !policy.digests.contains_key(BOOT_AGGREGATE) {
+        let text = "it has no boot_aggregate, which is the first line of every log: the node passes only with a measured-boot \
+            policy beside this one, or if an expression excludes it. `policy create runtime --ima-log` takes it from a log";
+        findings.push(Finding::warning("no-boot-aggregate", text));
+    }
+}
+
+fn paths(digests: &Digests, findings: &mut Vec<Finding>) {
+    let paths = || digests.keys().map(String::as_str);
+    let mut find = |rule, what: &str, is: &dyn Fn(&str) -> bool| {
+        let found: Vec<_> = paths().filter(|path| is(path)).collect();
+        if !found.is_empty() {
+            let text = format!(
+                "{} paths {what}: {}",
+                found.len(),
+                some(found.iter().copied())
+            );
+            findings.push(Finding::warning(rule, text));
+        }
+    };
+    let writable = |path: &str| WRITABLE.iter().any(|directory| path.starts_with(directory));
+    find(
+        "writable-path",
+        "are where others than root write or nothing stays",
+        &writable,
+    );
+    let relative = |path: &str| !path.starts_with('/') && path != BOOT_AGGREGATE;
+    find(
+        "relative-path",
+        "don't begin with /, and IMA writes whole paths",
+        &relative,
+    );
+    find(
+        "space-in-path",
+        "have spaces, which IMA writes as underscores: they never match",
+        &|path| path.contains(' '),
+    );
+}
+
+fn values(part: &'static str, digests: &Digests, findings: &mut Vec<Finding>) {
+    let twice = |digests: &[Digest]| {
+        let mut seen: Vec<&Digest> = digests.iter().collect();
+        seen.sort_unstable();
+        seen.windows(2)
+            .any(|pair| matches!(pair, [one, other] if one == other))
+    };
+    let mut find = |rule, what: &str, is: &dyn Fn(&[Digest]) -> bool| {
+        let found: Vec<_> = digests.iter().filter(|(_, listed)| is(listed)).collect();
+        if !found.is_empty() {
+            let names = some(found.iter().map(|(name, _)| name.as_str()));
+            let text = format!("{} names in {part} {what}: {names}", found.len());
+            findings.push(Finding::warning(rule, text));
+        }
+    };
+    find("duplicate-digest", "have the same digest twice", &twice);
+    let weak = |listed: &[Digest]| listed.iter().any(|digest| digest.len() == SHA1_BYTES);
+    find(
+        "weak-hash",
+        "have a SHA-1 digest, which others can make files for",
+        &weak,
+    );
+    let zero = |listed: &[Digest]| {
+        listed
+            .iter()
+            .any(|digest| digest.iter().all(|byte| *byte == 0))
+    };
+    find(
+        "zero-digest",
+        "have a digest of zeros, as violations have it and no file",
+        &zero,
+    );
+    let Some(usual) = usual_size(digests) else {
+        return;
+    };
+    let unusual = |listed: &[Digest]| listed.iter().all(|digest| digest.len() != usual);
+    let what = format!(
+        "have no digest of {} bits as the others: a log has one kind",
+        usual * 8
+    );
+    find("digest-length", &what, &unusual);
+}
+
+/// The size that most names have a digest of.
+fn usual_size(digests: &Digests) -> Option<usize> {
+    let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
+    for listed in digests.values() {
+        let mut known: Vec<usize> = listed.iter().map(|digest| digest.len()).collect();
+        known.sort_unstable();
+        known.dedup();
+        known
+            .iter()
+            .for_each(|size| *sizes.entry(*size).or_default() += 1);
+    }
+    sizes
+        .into_iter()
+        .max_by_key(|(_, names)| *names)
+        .map(|(size, _)| size)
+}
