@@ -188,6 +188,8 @@ pub fn predict(boot: &Boot<'_>, bank: HashAlg) -> Result<Prediction, NextBootErr
             }
             if kernel::stub_loads(boot, command_line) {
                 notes.push(UNMEASURED_INITRD.to_owned());
+            } else if boot.loaders.is_empty() && !boot.initrds.is_empty() {
+                notes.push(HANDED_OVER.to_owned());
             }
             if kernel::version(image).is_none() {
                 notes.push(UNKNOWN_KERNEL.to_owned());
@@ -214,6 +216,8 @@ pub fn predict(boot: &Boot<'_>, bank: HashAlg) -> Result<Prediction, NextBootErr
 }
 
 const UNMEASURED_INITRD: &str = "warning: initrd= on the command line of a boot entry: kernels before 6.13 don't measure an initramfs that they read so, and whoever can write to that partition can replace it unseen. A unified kernel image, or a boot loader that hands the initramfs over (--loader), has it measured";
+
+const HANDED_OVER: &str = "note: the initramfs is taken to be handed over by the firmware, as QEMU's and U-Boot's can; a PC's needs initrd= in --cmdline, or a --loader";
 
 const UNKNOWN_KERNEL: &str =
     "note: the kernel's version can't be read; what kernels from 6.1 on do is assumed";

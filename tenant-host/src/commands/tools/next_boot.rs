@@ -170,6 +170,11 @@ fn explain(prediction: &Prediction, merged: &Merged, bank: HashAlg, output: &Out
         }
     }
     prediction.notes.iter().for_each(|note| output.say(note));
+    for pcr in &merged.of_entries {
+        output.say(&format!(
+            "note: the policy fixes PCR {pcr}, which firmware may measure boot entries to: the update mustn't change the entry"
+        ));
+    }
     for pcr in &merged.left_out {
         output.say(&format!(
             "note: the present policy says nothing about PCR {pcr}, and the present boot may hold anything there: it is left out until --drop-old"

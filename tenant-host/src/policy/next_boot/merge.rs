@@ -26,6 +26,8 @@ pub struct Merged {
     pub policy: Map<String, Value>,
     /// PCRs of the next boot that it leaves out, because the present policy does.
     pub left_out: Vec<u8>,
+    /// PCRs in it that a changed boot entry changes, which is no file.
+    pub of_entries: Vec<u8>,
 }
 
 /// Merges the next boot's values into the present policy, if there is one. PCRs in `without` are in neither.
@@ -67,7 +69,13 @@ pub fn merge(
         }
         policy.insert(name, Value::Array(values));
     }
-    Ok(Merged { policy, left_out })
+    let named = |pcr: &u8| policy.contains_key(&pcr.to_string());
+    let of_entries = BOOT_ENTRIES.into_iter().filter(named).collect();
+    Ok(Merged {
+        policy,
+        left_out,
+        of_entries,
+    })
 }
 
 fn add(values: &mut Vec<Value>, value: &Digest) {
@@ -125,6 +133,9 @@ impl Present {
         }
     }
 }
+
+/// PCRs that firmware measures boot entries to: 1, and 5 on older machines.
+const BOOT_ENTRIES: [u8; 2] = [1, 5];
 
 /// PCRs that boot loaders, kernels and their stubs extend, beside PCR 4: 8 to 13.
 const FIRST_OF_LOADERS: u8 = 8;

@@ -299,6 +299,27 @@ fn image_of_a_loader() -> Vec<u8> {
 }
 
 #[test]
+fn what_is_not_measured_is_said() {
+    let (image, loader) = (kernel("6.1.0"), image_of_a_loader());
+    let notes = |command_line: &str, initrds: &[&'static [u8]], loaders: &[&Vec<u8>]| {
+        let kind = Kind::Kernel {
+            image: &image,
+            command_line,
+        };
+        let boot = Boot {
+            loaders: loaders.iter().map(|loader| loader.as_slice()).collect(),
+            initrds: initrds.to_vec(),
+            ..boot(kind)
+        };
+        predict(&boot, BANK).unwrap().notes
+    };
+    assert_eq!(notes("initrd=a", &[b"x"], &[]), [UNMEASURED_INITRD]);
+    assert_eq!(notes("quiet", &[b"x"], &[]), [HANDED_OVER]);
+    assert_eq!(notes("initrd=a", &[b"x"], &[&loader]), [""; 0]);
+    assert_eq!(notes("quiet", &[], &[]), [""; 0]);
+}
+
+#[test]
 fn loaders_are_measured_before_what_they_start() {
     let (loader, image) = (image_of_a_loader(), uki("252", &[".linux"]));
     let boot = Boot {

@@ -106,4 +106,11 @@ fn old_and_new_are_allowed_until_the_old_is_dropped() {
         broken,
         Err(NextBootError::Policy(PolicyError::UnknownPcr { .. }))
     ));
+    let entries = merge(
+        Some(&present(r#"{"1": "A", "4": "A"}"#)),
+        &both,
+        (Old::Keep, BANK),
+        &[],
+    );
+    assert_eq!(entries.unwrap().of_entries, [1]);
 }
