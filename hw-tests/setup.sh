@@ -13,7 +13,7 @@ packages=(gcc binutils libc6-dev pkg-config libtss2-dev swtpm swtpm-tools tpm2-t
 # What the static agents are built with and, for Arm, run by.
 static_packages=(musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static)
 # What boots guests; what they boot is unpacked below the target directory, see unpack_guest.
-guest_packages=(qemu-system-x86 ovmf musl-tools e2fsprogs cryptsetup-bin openssh-client)
+guest_packages=(qemu-system-x86 ovmf musl-tools e2fsprogs cryptsetup-bin openssh-client systemd-boot-efi)
 # A Debian system that makes initramfs images, with all that these depend on.
 system_packages=(base-files bash coreutils dash debianutils diffutils findutils grep gzip sed tar util-linux mount libc-bin mawk
     cpio kmod udev systemd systemd-sysv procps iproute2 iputils-arping isc-dhcp-client e2fsprogs cryptsetup cryptsetup-initramfs openssh-client

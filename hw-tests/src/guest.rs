@@ -11,6 +11,7 @@
 //! | [`distribution`] | images as dracut and initramfs-tools make them |
 //! | [`luks`] | an encrypted disk |
 //! | [`tpm`] | a software TPM behind QEMU's TPM device |
+//! | [`efi`] | what UEFI firmware boots from: partition and boot entry |
 //! | [`network`] | where a guest and the servers meet |
 //! | [`boot`] | one run of QEMU, from power-on to its end |
 //!
@@ -29,6 +30,7 @@ use crate::site::{Site, fresh_address, programs};
 pub mod boot;
 pub mod cpio;
 pub mod distribution;
+pub mod efi;
 pub mod initramfs;
 pub mod kernel;
 pub mod luks;
@@ -36,6 +38,7 @@ pub mod network;
 pub mod tpm;
 
 use boot::{Boot, Firmware, Power};
+use efi::{Files, Partition, Start};
 use initramfs::Initramfs;
 use kernel::Kernel;
 use tpm::GuestTpm;
@@ -51,6 +54,7 @@ pub struct Guest<'site> {
     tpm: GuestTpm,
     firmware: Firmware,
     command_line: String,
+    start: Option<Start>,
     clock: Option<String>,
     image: Option<PathBuf>,
     disk: Option<PathBuf>,
@@ -78,6 +82,7 @@ impl<'site> Guest<'site> {
             tpm,
             firmware: Firmware::Bios,
             command_line: COMMAND_LINE.to_owned(),
+            start: None,
             clock: None,
             image: None,
             disk: None,
@@ -139,6 +144,16 @@ impl<'site> Guest<'site> {
         }
     }
 
+    /// With UEFI firmware that boots from a partition, instead of what QEMU hands over. Such boots take longer.
+    #[must_use]
+    pub fn with_partition(self, start: Start) -> Self {
+        Self {
+            start: Some(start),
+            limit: PARTITION_LIMIT,
+            ..self.with_firmware(Firmware::Uefi)
+        }
+    }
+
     /// With a distribution's initramfs instead of ours, and a disk to go on to. Such boots take longer.
     #[must_use]
     pub fn with_image(self, image: PathBuf, disk: PathBuf) -> Self {
@@ -162,6 +177,16 @@ impl<'site> Guest<'site> {
     /// With these words at the end of the kernel's command line.
     pub fn append(&mut self, words: &str) {
         self.command_line = format!("{} {words}", self.command_line);
+    }
+
+    /// The kernel's command line.
+    pub fn command_line(&self) -> &str {
+        &self.command_line
+    }
+
+    /// Another command line.
+    pub fn use_command_line(&mut self, words: &str) {
+        words.clone_into(&mut self.command_line);
     }
 
     /// Another kernel: this file.
@@ -199,19 +224,38 @@ impl<'site> Guest<'site> {
         self.address.to_string()
     }
 
+    /// What it will boot from, if that is a partition: written anew, as an update does.
+    ///
+    /// # Errors
+    /// As [`Partition::write`].
+    pub fn partition(&self) -> Result<Option<Partition>> {
+        let Some(start) = self.start else {
+            return Ok(None);
+        };
+        let files = Files {
+            kernel: self.kernel.image(),
+            initramfs: &self.unpacked()?,
+            command_line: &self.command_line,
+        };
+        Partition::write(self.dir.join("partition"), start, files).map(Some)
+    }
+
+    /// The file that the kernel unpacks.
+    fn unpacked(&self) -> Result<PathBuf> {
+        if let Some(image) = &self.image {
+            return Ok(image.clone());
+        }
+        let ours = self.dir.join("initramfs");
+        std::fs::write(&ours, self.initramfs.archive()?)?;
+        Ok(ours)
+    }
+
     /// Switches it on.
     ///
     /// # Errors
     /// The TPM or QEMU doesn't start.
     pub fn boot(&self) -> Result<Boot> {
-        let initramfs = match &self.image {
-            Some(image) => image.clone(),
-            None => {
-                let ours = self.dir.join("initramfs");
-                std::fs::write(&ours, self.initramfs.archive()?)?;
-                ours
-            }
-        };
+        let (initramfs, partition) = (self.unpacked()?, self.partition()?);
         Boot::start(
             self.site,
             Power {
@@ -219,6 +263,7 @@ impl<'site> Guest<'site> {
                 kernel: self.kernel.image(),
                 initramfs: &initramfs,
                 command_line: &self.command_line,
+                partition: partition.as_ref(),
                 clock: self.clock.as_deref(),
                 disk: self.disk.as_deref(),
                 disk_keeps: self.disk_keeps,
@@ -263,6 +308,9 @@ pub const COMMAND_LINE: &str = "console=ttyS0 panic=-1";
 
 /// A distribution's initramfs starts udev, and waits for devices.
 const DISTRIBUTION_LIMIT: Duration = Duration::from_secs(240);
+
+/// Firmware reads the kernel from a disk, and hashes it more than once, before it says anything.
+const PARTITION_LIMIT: Duration = Duration::from_secs(240);
 
 /// Main memory of a guest.
 pub const MEMORY_MIB: u32 = 512;

@@ -16,6 +16,7 @@ pub mod diff;
 pub(crate) mod fetch;
 pub mod kind;
 pub mod lint;
+pub mod next_boot;
 pub mod sign;
 pub mod tool;
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::Result;
+use crate::guest::efi::Partition;
 use crate::guest::tpm::{GuestTpm, Powered};
 use crate::process::{Log, Program, until};
 use crate::site::Site;
@@ -22,7 +23,7 @@ use crate::tenant::Told;
 pub enum Firmware {
     /// SeaBIOS: fast, and measures neither kernel nor command line.
     Bios,
-    /// OVMF, which is UEFI: measures the kernel to PCR 4, command line and initramfs to PCR 9.
+    /// OVMF, which is UEFI: measures what it starts to PCR 4; the kernel measures its command line and initramfs to PCR 9.
     Uefi,
 }
 
@@ -47,6 +48,8 @@ pub struct Power<'a> {
     pub initramfs: &'a Path,
     /// What it is told.
     pub command_line: &'a str,
+    /// Where UEFI firmware finds all three; otherwise QEMU hands them over.
+    pub partition: Option<&'a Partition>,
     /// What its clock shows at the start, as QEMU is told; otherwise the host's time.
     pub clock: Option<&'a str>,
     /// A disk's raw image.
@@ -102,11 +105,18 @@ impl Boot {
         command.args(["-machine", "q35", "-no-reboot", "-display", "none", "-m"]);
         command.arg(power.memory_mib.to_string());
         command.args(processor());
-        command.arg("-kernel").arg(power.kernel);
-        command.arg("-initrd").arg(power.initramfs);
-        command.args(["-append", power.command_line]);
+        match power.partition {
+            Some(partition) => {
+                command.args(partition.drive());
+            }
+            None => {
+                command.arg("-kernel").arg(power.kernel);
+                command.arg("-initrd").arg(power.initramfs);
+                command.args(["-append", power.command_line]);
+            }
+        }
         if power.firmware == Firmware::Uefi {
-            command.args(uefi(power.dir)?);
+            command.args(uefi(power.dir, power.partition)?);
         }
         if let Some(time) = power.clock {
             command.arg("-rtc").arg(format!("base={time}"));
@@ -409,10 +419,12 @@ fn processor() -> [&'static str; 4] {
     }
 }
 
-/// OVMF, with variables that are a new machine's at first, and stay from boot to boot.
-fn uefi(dir: &Path) -> Result<[String; 4]> {
+/// OVMF, with variables that are a new machine's at first, and stay from boot to boot; with a boot entry they are new each time.
+fn uefi(dir: &Path, partition: Option<&Partition>) -> Result<[String; 4]> {
     let variables = dir.join("firmware-variables");
-    if !variables.exists() {
+    if let Some(partition) = partition {
+        partition.write_variables(Path::new(OVMF_VARIABLES), &variables)?;
+    } else if !variables.exists() {
         fs::copy(OVMF_VARIABLES, &variables)
             .map_err(|error| format!("{OVMF_VARIABLES}: {error}"))?;
     }

@@ -27,7 +27,7 @@ fn changed_initramfs_is_refused() {
 }
 
 /// Some file of the initramfs that does nothing.
-const FILE: &str = "/etc/issue";
+pub(crate) const FILE: &str = "/etc/issue";
 
 /// A boot whose measurements become the policy gets its secret; the next one, changed, doesn't.
 fn changed(change: impl FnOnce(&mut Guest<'_>) -> Result) {
@@ -93,7 +93,7 @@ fn changed_boots_are_refused_and_the_tenant_reads_why() {
 }
 
 /// Boots, is refused for this PCR, and has nothing; the tenant reads it, and accepts the node again.
-fn refused(guest: &Guest<'_>, tenant: &Tenant<'_>, node: &Known, pcr: &str) -> Result {
+pub(crate) fn refused(guest: &Guest<'_>, tenant: &Tenant<'_>, node: &Known, pcr: &str) -> Result {
     let mut boot = guest.boot()?;
     ends(&boot, exit::REFUSED)?;
     early_boot::has_nothing(&mut boot)?;
@@ -105,7 +105,7 @@ fn refused(guest: &Guest<'_>, tenant: &Tenant<'_>, node: &Known, pcr: &str) -> R
 }
 
 /// The same kernel with some more bytes at its end: it runs the same, and is another one to the firmware.
-fn another_kernel(site: &Site, kernel: &Path) -> Result<PathBuf> {
+pub(crate) fn another_kernel(site: &Site, kernel: &Path) -> Result<PathBuf> {
     let mut image = std::fs::read(kernel)?;
     image.extend([0; 16]);
     let another = site.dir().join("another-kernel");

@@ -15,3 +15,4 @@ mod replay;
 mod root;
 mod steps;
 mod tool;
+mod update;

@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::{Parser, Subcommand};
 
 use super::{Arguments, argv};
-use crate::commands::tools::{create, diff, lint, sign, verify};
+use crate::commands::tools::{create, diff, lint, next_boot, sign, verify};
 
 /// The first word that asks for a tool.
 const WORD: &str = "policy";
@@ -34,6 +34,9 @@ Examples:
       Make a key and sign with it; the next time --key names it.
   keyhalf-tenant policy verify signed.json --key signer.pem
       Check who signed a runtime policy, and that it is one.
+  keyhalf-tenant policy next-boot --uki new.efi -u NODE -o both.json
+      Allow a node to boot a new unified kernel image too: PCRs 4 and 11 as the file says, beside what the verifier wants now. Give it
+      by `-c update ... --tpm_policy \"$(cat both.json)\"`; once the node has booted it, --drop-old leaves the new values alone.
 
 Exit codes:
   0 it happened, no error was found, the policies are the same   1 errors were found, the policies differ, something else
@@ -64,6 +67,8 @@ pub enum Tool {
     Diff(diff::Arguments),
     /// Sign a runtime policy (DSSE), as `keylime-policy sign runtime` does.
     Sign(sign::Arguments),
+    /// Compute what the next boot will measure, and allow it beside the present one.
+    NextBoot(next_boot::Arguments),
     /// Check the signature of a runtime policy, and what was signed.
     Verify(verify::Arguments),
 }

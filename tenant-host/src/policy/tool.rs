@@ -11,6 +11,7 @@ use verifier_host::policy::tpm::PolicyError;
 use super::create::{ArchiveError, ExcludeError, LogError, PcrReadError};
 use super::diff::DiffError;
 use super::kind::{KindError, Shaped};
+use super::next_boot::NextBootError;
 use super::sign::SignError;
 use super::{MAX_KEY_BYTES, PolicyFileError, read};
 use crate::error::Exit;
@@ -155,6 +156,9 @@ pub enum ToolError {
         /// What is wrong with it.
         source: RuntimePolicyError,
     },
+    /// A boot that can't be predicted.
+    #[error(transparent)]
+    NextBoot(#[from] NextBootError),
 }
 
 impl ToolError {
@@ -167,6 +171,7 @@ impl ToolError {
             | Self::Exclude(_)
             | Self::Pcrs(_)
             | Self::Diff(_) => Exit::Usage,
+            Self::NextBoot(error) if error.is_of_options() => Exit::Usage,
             Self::Thread => Exit::Other,
             _ => Exit::Local,
         }

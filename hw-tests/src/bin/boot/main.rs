@@ -90,6 +90,7 @@ fn boot(
         kernel,
         initramfs,
         command_line: command_line.trim(),
+        partition: None,
         clock: None,
         disk: options.disk.as_deref(),
         disk_keeps: false,
