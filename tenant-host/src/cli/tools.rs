@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::{Parser, Subcommand};
 
 use super::{Arguments, argv};
-use crate::commands::tools::{create, diff, lint, next_boot, sign, verify};
+use crate::commands::tools::{create, diff, explain, lint, next_boot, sign, verify};
 
 /// The first word that asks for a tool.
 const WORD: &str = "policy";
@@ -30,6 +30,10 @@ Examples:
       Look for what is wrong, or probably not meant.
   keyhalf-tenant policy diff policy.json new.json
       Show what was added, removed and changed.
+  keyhalf-tenant policy explain --agent NODE -- -v 10.0.0.1
+      Say which PCR, line or event failed a node, and what would have allowed it.
+  keyhalf-tenant policy explain --agent NODE --runtime-policy new.json -- -v 10.0.0.1
+      Try a policy on what the node showed, before it is given to the verifier.
   keyhalf-tenant policy sign policy.json --keygen signer-private.pem --public-key signer.pem -o signed.json
       Make a key and sign with it; the next time --key names it.
   keyhalf-tenant policy verify signed.json --key signer.pem
@@ -65,6 +69,8 @@ pub enum Tool {
     Lint(lint::Arguments),
     /// Show what two policies of one kind differ in.
     Diff(diff::Arguments),
+    /// Say why what a node showed passes its policies or doesn't, and what would have allowed it.
+    Explain(explain::Arguments),
     /// Sign a runtime policy (DSSE), as `keylime-policy sign runtime` does.
     Sign(sign::Arguments),
     /// Compute what the next boot will measure, and allow it beside the present one.

@@ -7,6 +7,7 @@ use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use verifier_host::envelope::CURRENT_VERSION;
+use verifier_host::evidence::shown::Shown;
 use verifier_host::link::{Endpoint, Limits, LinkError, Method};
 
 mod policies;
@@ -72,6 +73,23 @@ impl Verifier {
         let mut details: Option<Value> = self.show(uuid).await?;
         details.as_mut().map(without_v);
         Ok(details)
+    }
+
+    /// What a node showed when it failed last, if that is kept.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn shown(&mut self, uuid: &Uuid) -> Result<Option<Shown>, ClientError> {
+        #[derive(serde::Deserialize)]
+        struct Kept {
+            evidence: Shown,
+        }
+        let answer = self.0.get(&format!("{}/evidence", path_of(uuid))).await?;
+        if answer.status == 404 {
+            return Ok(None);
+        }
+        let kept: Kept = self.0.results("show what a node showed", &answer)?;
+        Ok(Some(kept.evidence))
     }
 
     async fn show<T: DeserializeOwned>(&mut self, uuid: &Uuid) -> Result<Option<T>, ClientError> {

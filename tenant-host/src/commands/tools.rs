@@ -6,6 +6,7 @@ use crate::report::{Output, Report};
 
 pub mod create;
 pub mod diff;
+pub mod explain;
 pub mod lint;
 pub mod next_boot;
 pub mod sign;
@@ -20,6 +21,7 @@ pub async fn run(tool: &Tool, output: &Output) -> Result<Report, Failure> {
         Tool::Create(create) => create::run(create, output).await,
         Tool::Lint(arguments) => lint::run(arguments, output),
         Tool::Diff(arguments) => diff::run(arguments, output),
+        Tool::Explain(arguments) => explain::run(arguments, output).await,
         Tool::Sign(arguments) => sign::run(arguments),
         Tool::NextBoot(arguments) => next_boot::run(arguments, output).await,
         Tool::Verify(arguments) => verify::run(arguments),

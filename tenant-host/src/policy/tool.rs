@@ -156,6 +156,22 @@ pub enum ToolError {
         /// What is wrong with it.
         source: RuntimePolicyError,
     },
+    /// Something that can't be judged, or judged by.
+    #[error("{what} can't be used: {reason}")]
+    Judging {
+        /// What.
+        what: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// A node that hasn't failed by a policy.
+    #[error(
+        "the verifier keeps no evidence of {uuid}: it hasn't failed by a policy since it was added, or the verifier is not keyhalf's"
+    )]
+    NoEvidence {
+        /// The node.
+        uuid: String,
+    },
     /// A boot that can't be predicted.
     #[error(transparent)]
     NextBoot(#[from] NextBootError),
