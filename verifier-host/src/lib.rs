@@ -41,6 +41,8 @@ pub mod rounds;
 #[cfg(feature = "server")]
 pub mod store;
 pub mod transport;
+#[cfg(feature = "server")]
+pub mod unescape;
 
 #[cfg(all(test, feature = "server"))]
 #[expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]

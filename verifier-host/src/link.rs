@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::{LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
@@ -34,7 +34,7 @@ use error::{broken, handshake};
 mod body;
 mod error;
 
-pub use body::Sent;
+pub use body::{Sent, in_one_piece};
 pub use error::LinkError;
 pub use hyper::Method;
 
@@ -327,10 +327,10 @@ impl Link {
             let peer = self.peer.clone();
             return Err(LinkError::TooLarge { peer, limit });
         }
-        match Limited::new(response.into_body(), limit).collect().await {
+        match in_one_piece(Limited::new(response.into_body(), limit)).await {
             Ok(body) => Ok(Answer {
                 status,
-                body: body.to_bytes(),
+                body,
                 peer: self.peer.clone(),
             }),
             Err(error) => {

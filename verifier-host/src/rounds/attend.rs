@@ -162,7 +162,7 @@ impl Attendant {
         let judge = move || {
             let reply = Reply {
                 status: answer.status,
-                body: &answer.body,
+                body: answer.body.into(),
             };
             challenge.judge(&node.terms, &before, reply)
         };

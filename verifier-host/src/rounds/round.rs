@@ -15,6 +15,7 @@ use base64::prelude::BASE64_STANDARD;
 use rand::TryRng as _;
 use rand::rngs::{SysError, SysRng};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::logs::{self, Asked, Came, Failed, Known, List};
@@ -23,6 +24,7 @@ use super::terms::Terms;
 use crate::evidence::quote::{self, QuoteError};
 use crate::evidence::shown::Shown;
 use crate::policy::tpm::PcrMismatch;
+use crate::unescape;
 
 /// What a node is asked, once.
 #[derive(Debug)]
@@ -47,12 +49,12 @@ pub enum Extent {
 pub struct Nonce(String);
 
 /// A node's answer over HTTP.
-#[derive(Clone, Copy, Debug)]
-pub struct Reply<'a> {
+#[derive(Clone, Debug)]
+pub struct Reply {
     /// The status.
     pub status: u16,
     /// The body.
-    pub body: &'a [u8],
+    pub body: Vec<u8>,
 }
 
 /// What a reply means.
@@ -146,15 +148,15 @@ impl Challenge {
 
     /// Judges the answer to this challenge, which is spent with it.
     #[must_use]
-    pub fn judge(self, terms: &Terms, progress: &Progress, reply: Reply<'_>) -> Verdict {
+    pub fn judge(self, terms: &Terms, progress: &Progress, reply: Reply) -> Verdict {
         match reply.status {
             200 => {}
-            400 if says_unsupported(reply.body) => return Verdict::Renegotiate,
-            408 | 429 | 500..=599 => return Verdict::Later(said(reply)),
+            400 if says_unsupported(&reply.body) => return Verdict::Renegotiate,
+            408 | 429 | 500..=599 => return Verdict::Later(said(&reply)),
             _ => {
                 let failure = Failure {
                     event_id: "agent_validation.refused".to_owned(),
-                    reason: format!("the agent refuses to quote: {}", said(reply)),
+                    reason: format!("the agent refuses to quote: {}", said(&reply)),
                     context: json!({ "status": reply.status }),
                 };
                 return Verdict::Failed(OperationalState::Failed, failure, None);
@@ -174,14 +176,13 @@ impl Challenge {
         }
     }
 
-    fn evidence(&self, terms: &Terms, progress: &Progress, body: &[u8]) -> Result<Passed, Fault> {
-        let body: Body<'_> = serde_json::from_slice(body).map_err(|error| {
-            quote_failure(
-                "invalid_data",
-                format!("the agent's answer is no quote: {error}"),
-            )
-        })?;
-        let answer = body.results;
+    fn evidence(
+        &self,
+        terms: &Terms,
+        progress: &Progress,
+        mut body: Vec<u8>,
+    ) -> Result<Passed, Fault> {
+        let answer = Answer::read(&mut body)?;
         let bank = accepted(terms, &answer)?;
         let stored = progress.standing.pubkey.as_deref();
         let pubkey = answer.pubkey.as_deref().or(stored).ok_or_else(|| {
@@ -201,7 +202,7 @@ impl Challenge {
             .map_err(|error| self.fault(error))?;
         let boot_log = answer.boot_log()?;
         let came = Came {
-            list: answer.list(),
+            list: answer.list,
             boot_log: boot_log.as_deref(),
         };
         let known = self.asked.judge(terms, came, &quoted.pcrs, quoted.clock)?;
@@ -265,36 +266,67 @@ impl From<logs::Fault> for Fault {
 #[derive(Deserialize)]
 struct Body<'a> {
     #[serde(borrow)]
-    results: Answer<'a>,
+    results: Results<'a>,
 }
 
 #[derive(Deserialize)]
-struct Answer<'a> {
-    #[serde(borrow)]
-    quote: Cow<'a, str>,
-    #[serde(borrow)]
-    hash_alg: Cow<'a, str>,
-    #[serde(borrow)]
-    enc_alg: Cow<'a, str>,
-    #[serde(borrow)]
-    sign_alg: Cow<'a, str>,
+struct Results<'a> {
+    quote: String,
+    hash_alg: String,
+    enc_alg: String,
+    sign_alg: String,
+    #[serde(default)]
+    pubkey: Option<String>,
     #[serde(borrow, default)]
-    pubkey: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    ima_measurement_list: Option<Cow<'a, str>>,
+    ima_measurement_list: Option<&'a RawValue>,
     #[serde(default)]
     ima_measurement_list_entry: u64,
-    #[serde(borrow, default)]
-    mb_measurement_list: Option<Cow<'a, str>>,
+    #[serde(default)]
+    mb_measurement_list: Option<String>,
 }
 
-impl Answer<'_> {
-    fn list(&self) -> Option<List<'_>> {
-        let lines = self.ima_measurement_list.as_deref()?;
-        Some(List {
-            after: self.ima_measurement_list_entry,
-            lines: lines.as_bytes(),
-        })
+/// An answer, whose list stays where it came.
+struct Answer<'a> {
+    quote: String,
+    hash_alg: String,
+    enc_alg: String,
+    sign_alg: String,
+    pubkey: Option<String>,
+    list: Option<List<'a>>,
+    mb_measurement_list: Option<String>,
+}
+
+impl<'a> Answer<'a> {
+    fn read(body: &'a mut [u8]) -> Result<Self, Fault> {
+        let malformed = |reason: String| {
+            quote_failure(
+                "invalid_data",
+                format!("the agent's answer is no quote: {reason}"),
+            )
+        };
+        let (mut answer, after, place) = {
+            let Body { results } =
+                serde_json::from_slice(body).map_err(|error| malformed(error.to_string()))?;
+            let list = results.ima_measurement_list;
+            let answer = Self {
+                quote: results.quote,
+                hash_alg: results.hash_alg,
+                enc_alg: results.enc_alg,
+                sign_alg: results.sign_alg,
+                pubkey: results.pubkey,
+                list: None,
+                mb_measurement_list: results.mb_measurement_list,
+            };
+            let place = list.map(|list| unescape::place_of(body, list));
+            (answer, results.ima_measurement_list_entry, place)
+        };
+        if let Some(place) = place {
+            let place = unescape::in_place(body, place)
+                .ok_or_else(|| malformed("ima_measurement_list is no text".to_owned()))?;
+            let lines = body.get(place).unwrap_or_default();
+            answer.list = Some(List { after, lines });
+        }
+        Ok(answer)
     }
 
     fn boot_log(&self) -> Result<Option<Vec<u8>>, Fault> {
@@ -312,9 +344,9 @@ impl Answer<'_> {
 
     fn algorithms(&self) -> Algorithms {
         Algorithms {
-            hash: self.hash_alg.clone().into_owned(),
-            enc: self.enc_alg.clone().into_owned(),
-            sign: self.sign_alg.clone().into_owned(),
+            hash: self.hash_alg.clone(),
+            enc: self.enc_alg.clone(),
+            sign: self.sign_alg.clone(),
         }
     }
 }
@@ -419,9 +451,9 @@ fn says_unsupported(body: &[u8]) -> bool {
 }
 
 /// The agent's own words, cut to a line; they come from a node that isn't trusted.
-fn said(reply: Reply<'_>) -> String {
+fn said(reply: &Reply) -> String {
     let status = reply.status;
-    match serde_json::from_slice::<ErrorBody<'_>>(reply.body) {
+    match serde_json::from_slice::<ErrorBody<'_>>(&reply.body) {
         Ok(error) => {
             let words: String = error
                 .status

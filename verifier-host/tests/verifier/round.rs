@@ -127,10 +127,7 @@ fn judge(policy: &str, progress: &Progress, extent: Extent, answer: Answer) -> V
         .unwrap()
         .to_owned();
     let body = answer.to(&nonce, terms.policy.mask());
-    let reply = Reply {
-        status: 200,
-        body: &body,
-    };
+    let reply = Reply { status: 200, body };
     challenge.judge(&terms, progress, reply)
 }
 
@@ -434,7 +431,7 @@ fn answers_that_are_no_quotes() {
         let challenge = first_challenge(&terms, &progress);
         let reply = Reply {
             status,
-            body: body.as_bytes(),
+            body: body.as_bytes().to_vec(),
         };
         let verdict = challenge.judge(&terms, &progress, reply);
         assert_eq!(said(&verdict), expected, "{name}: {verdict:?}");
@@ -462,10 +459,7 @@ fn sha384_bank() {
         ..Answer::default()
     };
     let body = answer.to(&nonce, PcrMask::EMPTY);
-    let reply = Reply {
-        status: 200,
-        body: &body,
-    };
+    let reply = Reply { status: 200, body };
     assert_eq!(said(&challenge.judge(&terms, &progress, reply)), "passed");
 }
 
@@ -501,7 +495,7 @@ fn every_flipped_field_fails() {
         .to_string();
         let reply = Reply {
             status: 200,
-            body: body.as_bytes(),
+            body: body.as_bytes().to_vec(),
         };
         let said = said(&challenge.judge(&terms, &progress, reply));
         assert!(said.starts_with("9 "), "letter {place}: {said}");

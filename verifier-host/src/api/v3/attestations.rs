@@ -220,13 +220,17 @@ pub(super) async fn finish(
         false => MAX_FINISH_BYTES + MAX_LOGS_BYTES,
     };
     let body: Bytes = read(body, limit).await?;
-    let (data, evidence) = evidence(&body, &wanted)?;
+    let is_long = body.len() > LONG_EVIDENCE_BYTES;
+    let (data, mut evidence) = {
+        let (data, evidence) = evidence(&body, &wanted)?;
+        (data.to_owned(), evidence)
+    };
+    evidence.logs.keep(body.into())?;
     let now = api.clock.now();
     let question = push_of(&session.node)?
         .attestations()
         .take(index, session.id, now)
         .map_err(not_taken)?;
-    let is_long = body.len() > LONG_EVIDENCE_BYTES;
     let settling = Settling {
         api: api.clone(),
         session,
@@ -241,7 +245,7 @@ pub(super) async fn finish(
         evidence_type: TPM_QUOTE,
         capabilities: &said.capabilities,
         chosen_parameters: &said.chosen,
-        data: Some(data),
+        data: Some(&data),
     }];
     echoed.extend(question.logs.iter().map(|log| EchoEvidence {
         evidence_class: LogKind::CLASS,
@@ -295,12 +299,12 @@ fn evidence<'a>(body: &'a [u8], wanted: &[AskedLog]) -> Result<(&'a RawValue, Ev
         message: decode("/message", &data.message)?,
         signature: decode("/signature", &data.signature)?,
         subject_data: decode("/subject_data", &data.subject_data)?,
-        logs: logs_of(rest, wanted)?,
+        logs: logs_of(body, rest, wanted)?,
     };
     Ok((one.data, evidence))
 }
 
-fn logs_of(collected: &[Collected<'_>], wanted: &[AskedLog]) -> Result<Logs, Error> {
+fn logs_of(body: &[u8], collected: &[Collected<'_>], wanted: &[AskedLog]) -> Result<Logs, Error> {
     let mut logs = Logs::default();
     for (place, (one, log)) in (1..).zip(collected.iter().zip(wanted)) {
         let pointer = format!("{COLLECTED_POINTER}/{place}");
@@ -309,7 +313,7 @@ fn logs_of(collected: &[Collected<'_>], wanted: &[AskedLog]) -> Result<Logs, Err
             let pointer = format!("{pointer}/evidence_type");
             return Err(Error::document(pointer, format!("{name} was asked for")));
         }
-        logs.read(log, one.data, &format!("{pointer}/data"))?;
+        logs.read(log, (body, one.data), &format!("{pointer}/data"))?;
     }
     Ok(logs)
 }

@@ -1,6 +1,7 @@
 //! The logs that come beside a quote: what is asked for of what a node has, and how they are read.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -11,6 +12,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::error::Error;
 use crate::push::attestations::{AskedLog, LogKind};
 use crate::rounds::logs::{Asked, Came, List};
+use crate::unescape;
 
 /// What a node says of a log that it has.
 #[derive(Deserialize)]
@@ -31,7 +33,9 @@ struct Chosen {
 /// The logs that a node brought, decoded.
 #[derive(Default)]
 pub(super) struct Logs {
-    list: Option<(u64, String)>,
+    /// The body that they came in: the list stands in it.
+    body: Vec<u8>,
+    list: Option<(u64, Range<usize>)>,
     boot_log: Option<Vec<u8>>,
 }
 
@@ -40,7 +44,7 @@ impl Logs {
         Came {
             list: self.list.as_ref().map(|(after, lines)| List {
                 after: *after,
-                lines: lines.as_bytes(),
+                lines: self.body.get(lines.clone()).unwrap_or_default(),
             }),
             boot_log: self.boot_log.as_deref(),
         }
@@ -50,18 +54,32 @@ impl Logs {
     pub(super) fn read(
         &mut self,
         log: &AskedLog,
-        data: &RawValue,
+        (body, data): (&[u8], &RawValue),
         pointer: &str,
     ) -> Result<(), Error> {
         let LogData { entries } = serde_json::from_str(data.get())
             .map_err(|error| Error::document(pointer, error.to_string()))?;
         match log.kind {
-            LogKind::Ima => self.list = Some((log.first_line, entries.into_owned())),
-            LogKind::Uefi => {
-                let decoded = BASE64_STANDARD.decode(&*entries);
-                let no_base64 = |_| Error::document(format!("{pointer}/entries"), "no base64");
-                self.boot_log = Some(decoded.map_err(no_base64)?);
+            LogKind::Ima => {
+                self.list = Some((log.first_line, unescape::place_of(body, entries)));
             }
+            LogKind::Uefi => {
+                let wrong = |_| Error::document(format!("{pointer}/entries"), "no base64 text");
+                let text: Cow<'_, str> = serde_json::from_str(entries.get())
+                    .map_err(|error| Error::document(pointer, error.to_string()))?;
+                self.boot_log = Some(BASE64_STANDARD.decode(&*text).map_err(wrong)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the body that they were read from, when nothing borrows from it any more.
+    pub(super) fn keep(&mut self, mut body: Vec<u8>) -> Result<(), Error> {
+        if let Some((_, place)) = &mut self.list {
+            let decoded = unescape::in_place(&mut body, place.clone());
+            let no_text = || Error::document("/data", "the entries of the ima_log are no text");
+            *place = decoded.ok_or_else(no_text)?;
+            self.body = body;
         }
         Ok(())
     }
@@ -122,5 +140,5 @@ pub(super) fn requested(log: &AskedLog) -> serde_json::Value {
 #[derive(Deserialize)]
 struct LogData<'a> {
     #[serde(borrow)]
-    entries: Cow<'a, str>,
+    entries: &'a RawValue,
 }
