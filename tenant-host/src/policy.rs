@@ -191,7 +191,7 @@ fn next_step(error: &RuntimePolicyError) -> &'static str {
     match error {
         RuntimePolicyError::NoKey => ". --runtime-policy-sig-key names the signer's key",
         RuntimePolicyError::NotSigned => {
-            ". `keylime-policy sign runtime` signs it; without --runtime-policy-sig-key it is taken unsigned"
+            ". `keyhalf-tenant policy sign` signs it; without --runtime-policy-sig-key it is taken unsigned"
         }
         _ => "",
     }

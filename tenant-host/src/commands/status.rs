@@ -15,6 +15,7 @@ use crate::client::{ClientError, PayloadAnswer, Peer, RegistrarRecord};
 use crate::delivery::{VerifierView, printable, state_name};
 use crate::deposit::record::Record;
 use crate::error::{Exit, Failure};
+use crate::policy::PolicyKind;
 use crate::report::Report;
 
 /// What both servers know. An error only if neither knows the node.
@@ -211,6 +212,9 @@ fn describe(view: &VerifierView, now: u64) -> String {
     }
     if view.is_refused() {
         let _ = write!(text, "\n  failed:    {}", view.why_refused());
+        if view.is_explained() {
+            text.push_str("\n             `keyhalf-tenant policy explain --agent UUID` says what would have allowed it");
+        }
     }
     if let Some(unreachable) = &view.unreachable {
         let since = age(now.saturating_sub(unreachable.since));
@@ -224,17 +228,35 @@ fn describe(view: &VerifierView, now: u64) -> String {
         .tpm_policy
         .as_deref()
         .and_then(|policy| TpmPolicy::parse(policy).ok());
-    let others = [view.has_runtime_policy, view.has_mb_refstate]
-        .iter()
-        .flatten()
-        .any(|has| *has != 0);
-    let _ = match policy {
-        Some(policy) if !policy.is_empty() => {
-            let pcrs: Vec<String> = policy.mask().iter().map(|pcr| pcr.to_string()).collect();
-            write!(text, "\n  policy:    PCR {}", pcrs.join(", "))
+    let mut policies = Vec::new();
+    if let Some(policy) = policy.as_ref().filter(|policy| !policy.is_empty()) {
+        let pcrs: Vec<String> = policy.mask().iter().map(|pcr| pcr.to_string()).collect();
+        policies.push(format!("PCR {}", pcrs.join(", ")));
+    }
+    for (kind, has, name) in [
+        (
+            PolicyKind::Runtime,
+            view.has_runtime_policy,
+            &view.runtime_policy_name,
+        ),
+        (
+            PolicyKind::MeasuredBoot,
+            view.has_mb_refstate,
+            &view.mb_policy_name,
+        ),
+    ] {
+        match (has, name) {
+            (None | Some(0), _) => {}
+            (_, Some(name)) => policies.push(format!("{} {}", kind.noun(), printable(name))),
+            (_, None) => policies.push(kind.noun().to_owned()),
         }
-        Some(_) if !others => write!(text, "\n  policy:    none: every boot of this node passes"),
-        _ => Ok(()),
+    }
+    let _ = match policies.is_empty() {
+        false => write!(text, "\n  policy:    {}", policies.join("; ")),
+        true if policy.is_some() => {
+            write!(text, "\n  policy:    none: every boot of this node passes")
+        }
+        true => Ok(()),
     };
     text
 }
@@ -252,7 +274,7 @@ pub(super) fn age(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::UnreachableView;
+    use crate::delivery::{FailureView, UnreachableView};
 
     #[test]
     fn pass_has_an_age() {
@@ -302,6 +324,24 @@ mod tests {
                 "  verifier:  Invalid Quote, last pass of 4 10 min ago\n  failed:    event x.y",
             ),
         ];
+        let explained = VerifierView {
+            has_runtime_policy: Some(1),
+            runtime_policy_name: Some("web".to_owned()),
+            has_mb_refstate: Some(1),
+            failure: Some(FailureView {
+                event_id: "ima.validation.tomtou".to_owned(),
+                reason: "line 3".to_owned(),
+                ..FailureView::default()
+            }),
+            ..view(9, 0, "{}".to_owned())
+        };
+        let text = describe(&explained, 1000);
+        assert!(text.contains("failed:    line 3\n"), "{text}");
+        assert!(text.contains("`keyhalf-tenant policy explain"), "{text}");
+        assert!(
+            text.ends_with("policy:    runtime policy web; measured-boot policy"),
+            "{text}"
+        );
         for (name, view, wanted) in rows {
             assert_eq!(describe(&view, 1000), wanted, "{name}");
         }

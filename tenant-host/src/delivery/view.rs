@@ -32,6 +32,10 @@ pub struct VerifierView {
     pub tpm_policy: Option<String>,
     /// Whether there is a runtime policy.
     pub has_runtime_policy: Option<u8>,
+    /// The name of that; Keylime's verifier doesn't say it.
+    pub runtime_policy_name: Option<String>,
+    /// The name of the measured-boot policy; Keylime's verifier doesn't say it.
+    pub mb_policy_name: Option<String>,
     /// Whether there is a measured-boot policy.
     pub has_mb_refstate: Option<u8>,
 }
@@ -95,6 +99,14 @@ impl VerifierView {
             let _ = write!(text, " {}", printable(&failure.context.to_string()));
         }
         text
+    }
+
+    /// Whether a policy refused it, so that `policy explain` has something to say.
+    #[must_use]
+    pub fn is_explained(&self) -> bool {
+        let event = self.failure.as_ref().map(|failure| &failure.event_id);
+        let by_policy = ["pcr_validation.", "ima.", "measured_boot."];
+        event.is_some_and(|event| by_policy.iter().any(|kind| event.starts_with(kind)))
     }
 
     /// The state in words.
