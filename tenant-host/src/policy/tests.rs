@@ -74,7 +74,7 @@ fn what_is_given_is_checked_as_a_whole() {
         (
             "not signed",
             read_runtime(&good, Some(&signer), None),
-            "it isn't signed. `keylime-policy sign",
+            "it isn't signed. `keyhalf-tenant policy sign",
         ),
     ];
     for (name, result, wanted) in rows {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use agent_core::wire::quote::Digest;
-use verifier_host::policy::runtime::{Digests, RuntimePolicy};
+use verifier_host::policy::runtime::{Digests, RuntimePolicy, RuntimePolicyError};
 
 use super::{Finding, expression, some};
 
@@ -27,10 +27,13 @@ pub(super) fn lint(bytes: &[u8]) -> Vec<Finding> {
     let policy = match RuntimePolicy::read(bytes, None) {
         Ok(policy) => policy,
         Err(error) => {
-            return vec![Finding::error(
-                "unreadable",
-                format!("no verifier takes it: {error}"),
-            )];
+            use RuntimePolicyError::{Excludes, Expression};
+            let rule = match error {
+                Expression { .. } | Excludes { .. } => "expression",
+                _ => "unreadable",
+            };
+            let text = format!("keyhalf's verifier doesn't take it: {error}");
+            return vec![Finding::error(rule, text)];
         }
     };
     let mut findings = Vec::new();
