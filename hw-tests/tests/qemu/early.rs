@@ -144,6 +144,8 @@ fn three_reboots_in_a_row_are_the_most() {
         boot.does("[ ! -e /lib/efivarfs.ko ] || insmod /lib/efivarfs.ko")?;
         let failing = |boot: &mut Boot| early(boot, "keyhalf.on-failure=reboot", "11", "0");
         let reboots = "provision cap reboot";
+        assert_eq!(failing(&mut boot)?, CAPPED, "the image doesn't ask for it");
+        boot.does("mkdir -p /etc/keyhalf && touch /etc/keyhalf/count-reboots")?;
         for round in 1..=3 {
             assert_eq!(failing(&mut boot)?, reboots, "{round}");
         }
