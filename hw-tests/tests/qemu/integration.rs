@@ -22,6 +22,7 @@ use crate::steps::verifier;
 const AGENT: &[u8] = br#"#!/bin/sh
 echo "agent: $1" >/dev/kmsg
 [ "$1" = provision ] || exit 0
+[ ! -e /sys/kernel/security/ima/ascii_runtime_measurements ] || echo "agent: finds the logs" >/dev/kmsg
 mkdir -p /run/keyhalf/secure
 mount -t tmpfs tmpfs /run/keyhalf/secure
 echo secret >/run/keyhalf/secure/secret
@@ -245,6 +246,7 @@ fn runs_before_the_root(site: &Site, maker: Maker) -> Result {
         boot.console(),
         &[
             "agent: provision",
+            "agent: finds the logs",
             "agent: the network is up",
             "agent: cap",
             "agent: cap",
