@@ -1,6 +1,10 @@
 //! The agent as one static file without a C library: what an initramfs carries. `./hw-tests/test` builds it first.
 
 use std::fs;
+use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus};
 
 use hw_tests::Result;
 use hw_tests::day::untouched_23;
@@ -37,6 +41,55 @@ fn static_agent_holds_little_memory() {
         assert!(resident <= MAX_IDLE_KIB, "{resident} KiB");
         Ok(())
     });
+}
+
+/// It neither unwinds nor has what a backtrace is read from; what it panicked at is said all the same.
+#[test]
+fn static_agent_says_what_it_panicked_at_and_aborts() -> Result {
+    let program = |build: Build| -> Result<Command> {
+        Ok(Command::new(site::programs()?.join(build.program())))
+    };
+    assert_eq!(
+        panicked(program(Build::Static)?)?.signal(),
+        Some(libc::SIGABRT)
+    );
+    // The other builds unwind: if these looked alike, the answer above would prove nothing.
+    assert_eq!(panicked(program(Build::Usual)?)?.code(), Some(UNWOUND));
+    Ok(())
+}
+
+#[test]
+fn static_agent_for_arm_says_what_it_panicked_at_and_aborts() -> Result {
+    let mut agent = Command::new("qemu-aarch64-static");
+    agent.arg(site::programs()?.join(Build::StaticArm.program()));
+    assert_eq!(panicked(agent)?.signal(), Some(libc::SIGABRT));
+    Ok(())
+}
+
+/// std's exit code of a program whose main thread has panicked.
+const UNWOUND: i32 = 101;
+
+/// Has an agent panic for a reason outside of it, and looks for the message. Its standard error is a socket, and the error that
+/// it has to write there longer than a datagram can be: std's `eprintln!` panics then. What that has to say is short enough.
+fn panicked(mut agent: Command) -> Result<ExitStatus> {
+    let [hears, says] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0"));
+    let (hears, says) = (hears?, says?);
+    says.connect(hears.local_addr()?)?;
+    agent.arg(format!("--{}", "x".repeat(usize::from(u16::MAX))));
+    // Where core dumps are on, this one goes with the directory.
+    let dir = tempfile::tempdir()?;
+    agent.current_dir(dir.path()).stderr(OwnedFd::from(says));
+    let status = agent.status()?;
+    // What was sent to this machine itself has arrived.
+    hears.set_nonblocking(true)?;
+    let (mut said, mut piece) = (String::new(), [0; 4096]);
+    while let Ok(size) = hears.recv(&mut piece) {
+        said.push_str(&String::from_utf8_lossy(&piece[..size]));
+    }
+    for wanted in ["panicked at ", "failed printing to stderr: "] {
+        assert!(said.contains(wanted), "{wanted:?} isn't in {said:?}");
+    }
+    Ok(status)
 }
 
 /// QEMU's user mode (7.2) knows no child subreaper, without which the agent runs nothing: so no script here.

@@ -14,6 +14,7 @@ const SCRIPT: &str = include_str!("../../../agent-linux/initramfs/keyhalf-boot")
 const AGENT: &str = r#"#!/bin/sh
 echo "$1${KEYHALF_TENANT_SIGNER+ with a variable}" >>/run/calls
 echo "$*" >>/run/arguments
+[ ! -e /sys/kernel/security/ima/ascii_runtime_measurements ] || echo "$1" >>/run/with-logs
 read -r code <"/run/$1"
 [ "$code" != killed ] || kill -9 $$
 exit "$code"
@@ -112,6 +113,25 @@ fn early_boot_happens_once() {
 }
 
 #[test]
+fn agent_finds_the_logs_of_what_was_booted() {
+    story(|site| {
+        let mut boot = machine(site, Firmware::Bios)?.boot()?;
+        boot.does("umount /sys/kernel/security")?;
+        for round in ["not mounted before", "mounted before"] {
+            early(&mut boot, "", "0", "0")?;
+            assert_eq!(
+                boot.does("cat /run/with-logs")?,
+                "provision\ncap\n",
+                "{round}"
+            );
+        }
+        let mounts = boot.does("grep -c ' /sys/kernel/security ' /proc/mounts")?;
+        assert_eq!(mounts, "1\n", "it was mounted again");
+        Ok(())
+    });
+}
+
+#[test]
 fn anchors_come_from_the_image_alone() {
     story(|site| {
         let mut guest = machine(site, Firmware::Bios)?;
@@ -144,6 +164,8 @@ fn three_reboots_in_a_row_are_the_most() {
         boot.does("[ ! -e /lib/efivarfs.ko ] || insmod /lib/efivarfs.ko")?;
         let failing = |boot: &mut Boot| early(boot, "keyhalf.on-failure=reboot", "11", "0");
         let reboots = "provision cap reboot";
+        assert_eq!(failing(&mut boot)?, CAPPED, "the image doesn't ask for it");
+        boot.does("mkdir -p /etc/keyhalf && touch /etc/keyhalf/count-reboots")?;
         for round in 1..=3 {
             assert_eq!(failing(&mut boot)?, reboots, "{round}");
         }
@@ -173,7 +195,7 @@ fn machine(site: &Site, firmware: Firmware) -> Result<Guest<'_>> {
 /// One early boot with these words on the command line, the agent and its cap ending so; what was called.
 fn early(boot: &mut Boot, words: &str, agent: &str, cap: &str) -> Result<String> {
     boot.does(&format!(
-        "rm -rf /run/keyhalf-boot /run/calls /run/arguments; \
+        "rm -rf /run/keyhalf-boot /run/calls /run/arguments /run/with-logs; \
          echo {agent} >/run/provision; echo {cap} >/run/cap; echo 'quiet {words}' >/run/words; \
          mount --bind /run/words /proc/cmdline; \
          KEYHALF_TENANT_SIGNER=/evil {RUN}; \

@@ -1,6 +1,9 @@
 //! keyhalf in initramfs images of dracut and initramfs-tools: it runs before the root file system is mounted, with the network
 //! up, and no shell opens before the cap. A stand-in for the agent says on the console what it is asked for.
 
+use std::path::Path;
+use std::process::Command;
+
 use hw_tests::Result;
 use hw_tests::guest::boot::Ended;
 use hw_tests::guest::distribution::{Maker, disk};
@@ -19,6 +22,7 @@ use crate::steps::verifier;
 const AGENT: &[u8] = br#"#!/bin/sh
 echo "agent: $1" >/dev/kmsg
 [ "$1" = provision ] || exit 0
+[ ! -e /sys/kernel/security/ima/ascii_runtime_measurements ] || echo "agent: finds the logs" >/dev/kmsg
 mkdir -p /run/keyhalf/secure
 mount -t tmpfs tmpfs /run/keyhalf/secure
 echo secret >/run/keyhalf/secure/secret
@@ -49,6 +53,8 @@ cd /run/keyhalf/secure/unzipped
 echo \"root: $(/bin/busybox cat payload_id_rsa 2>&1) $(/bin/busybox cat /run/keyhalf-boot/code)\" >/dev/kmsg
 /bin/busybox poweroff -f
 ";
+
+const CONFIGURED: (&str, &[u8]) = ("keyhalf/agent.conf", b"[agent]\n");
 
 /// A killed agent's exit code in a shell.
 const KILLED: &str = "root: secret 137";
@@ -153,6 +159,47 @@ fn initramfs_tools_wipes_the_secret_before_the_root() {
     story(|site| wipes_the_secret(site, Maker::InitramfsTools));
 }
 
+/// The module for EFI variables, which it takes to count.
+#[test]
+fn images_count_reboots_only_if_asked() {
+    story(|site| {
+        for maker in [Maker::Dracut, Maker::DracutSystemd, Maker::InitramfsTools] {
+            // In this order: a system keeps its files.
+            for (files, wanted) in [
+                (&[CONFIGURED][..], false),
+                (&[CONFIGURED, ("keyhalf/count-reboots", b"")], true),
+            ] {
+                let image = maker.image(site, AGENT, files)?;
+                // dracut takes it along with systemd, whoever asks.
+                let module = wanted || maker == Maker::DracutSystemd;
+                for (file, wanted) in [
+                    ("etc/keyhalf/agent.conf", true),
+                    ("etc/keyhalf/count-reboots", wanted),
+                    ("efivarfs.ko", module),
+                ] {
+                    assert_eq!(has(&image, file)?, wanted, "{maker:?}: {file}");
+                }
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Whether an image has a file whose path ends so: in its archive a zero comes after each.
+fn has(image: &Path, path: &str) -> Result<bool> {
+    let mut search = Command::new("sh");
+    // dracut is told not to compress, initramfs-tools to do it so.
+    search.args([
+        "-c",
+        "gzip -dcf \"$0\" | LC_ALL=C grep -qaP \"\\Q$1\\E\\x00\"",
+    ]);
+    match search.arg(image).arg(path).status()?.code() {
+        Some(0) => Ok(true),
+        Some(1) => Ok(false),
+        other => Err(format!("grep: {other:?}").into()),
+    }
+}
+
 /// The agent itself: what the initramfs got is there in the root file system.
 fn gets_the_secret(site: &Site, maker: Maker, network: &str) -> Result {
     let line = takes_into_the_root(site, maker, network, &[])?;
@@ -204,6 +251,7 @@ fn runs_before_the_root(site: &Site, maker: Maker) -> Result {
         boot.console(),
         &[
             "agent: provision",
+            "agent: finds the logs",
             "agent: the network is up",
             "agent: cap",
             "agent: cap",
@@ -224,7 +272,7 @@ fn capped_before_any_shell(site: &Site, maker: Maker, words: &str, shell: &str) 
 }
 
 fn machine<'site>(site: &'site Site, maker: Maker, words: &str) -> Result<Guest<'site>> {
-    let image = maker.image(site, AGENT, &[("keyhalf/agent.conf", b"[agent]\n")])?;
+    let image = maker.image(site, AGENT, &[CONFIGURED])?;
     let disk = disk(site, INIT)?;
     let mut guest = Guest::new(site, GuestTpm::fresh(site)?)?.with_image(image, disk);
     guest.append(&format!("root=/dev/vda ro {words}"));

@@ -14,14 +14,16 @@ depends() {
 }
 
 installkernel() {
-    hostonly='' instmods '=drivers/char/tpm' efivarfs
+    # Chips and firmware of real machines, whatever this one has; not the kernel's other drivers, for virtual TPMs.
+    hostonly='' instmods tpm_tis tpm_crb tpm_tis_spi tpm_tis_i2c
+    [ ! -e "${dracutsysrootdir-}/etc/keyhalf/count-reboots" ] || hostonly='' instmods efivarfs
 }
 
 install() {
     local file
     inst_multiple keyhalf-agent mkdir sleep mount umount rm reboot poweroff
     inst_script "$moddir/keyhalf-boot" /usr/bin/keyhalf-boot
-    for file in agent.conf tenant-signer.pem verifier.pem verifier-ca.pem wipe-before-root; do
+    for file in agent.conf tenant-signer.pem verifier.pem verifier-ca.pem count-reboots wipe-before-root; do
         [ ! -e "${dracutsysrootdir-}/etc/keyhalf/$file" ] || inst_simple "/etc/keyhalf/$file"
     done
     inst_hook cmdline 10 "$moddir/network.sh"

@@ -25,16 +25,18 @@ const ALLOWANCE_BYTES: f64 = 32.0 * 1024.0;
 /// # Errors
 /// A maker fails, or makes what isn't an archive.
 pub(crate) fn added(site: &Site) -> Result<Vec<Figure>> {
-    let agent = fs::read(programs()?.join(Build::Static.program()))?;
+    let program = programs()?.join(Build::Static.program());
+    let agent = fs::read(&program)?;
     let configured = configured(site, &agent)?;
-    let sources = [ours(), none(site)?];
+    let installers = [program, none(site)?];
     let (mut most, mut each) = (0, Vec::new());
     for maker in MAKERS {
-        let [with, without] = sources
-            .each_ref()
-            .map(|from| -> Result<BTreeMap<String, u64>> {
-                files(&image(site, maker, from, &configured)?)
-            });
+        let [with, without] =
+            installers
+                .each_ref()
+                .map(|installer| -> Result<BTreeMap<String, u64>> {
+                    files(&image(site, maker, installer, &configured)?)
+                });
         let (with, without) = (with?, without?);
         let more: BTreeMap<_, _> = with
             .iter()
@@ -79,28 +81,33 @@ fn configured(site: &Site, agent: &[u8]) -> Result<PathBuf> {
     fs::create_dir_all(root.join("etc/keyhalf"))?;
     fs::create_dir_all(root.join("usr/bin"))?;
     fs::write(root.join("etc/keyhalf/agent.conf"), "[agent]\n")?;
-    let program = root.join("usr/bin/keyhalf-agent");
-    fs::write(&program, agent)?;
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    executable(&root.join("usr/bin/keyhalf-agent"), agent)?;
     Ok(root)
 }
 
-fn ours() -> PathBuf {
-    here().join("../agent-linux/initramfs")
+fn executable(path: &Path, content: &[u8]) -> Result {
+    fs::write(path, content)?;
+    Ok(fs::set_permissions(
+        path,
+        fs::Permissions::from_mode(0o755),
+    )?)
 }
 
-/// An integration that does nothing but want the network too.
+/// Installs an integration that does nothing but want the network too.
 fn none(site: &Site) -> Result<PathBuf> {
-    let root = site.dir().join("none");
-    let module = root.join("dracut/95keyhalf");
-    fs::create_dir_all(&module)?;
-    fs::create_dir_all(root.join("initramfs-tools"))?;
-    fs::write(root.join("keyhalf-boot"), "")?;
-    fs::write(module.join("module-setup.sh"), MODULE)?;
-    Ok(root)
+    let program = site.dir().join("none");
+    executable(&program, INSTALLS_NONE.as_bytes())?;
+    Ok(program)
 }
 
-const MODULE: &str = "check() {
+/// Called as the agent is: `install-initramfs --root SYSTEM --dracut` or `--initramfs-tools`.
+const INSTALLS_NONE: &str = "#!/bin/sh
+set -e
+[ \"$4\" = --dracut ] || exit 0
+module=$3/usr/lib/dracut/modules.d/95keyhalf
+mkdir -p \"$module\"
+cat >\"$module/module-setup.sh\" <<END
+check() {
     return 0
 }
 depends() {
@@ -109,14 +116,15 @@ depends() {
 install() {
     dracut_need_initqueue
 }
+END
 ";
 
-fn image(site: &Site, maker: &str, from: &Path, configured: &Path) -> Result<PathBuf> {
+fn image(site: &Site, maker: &str, installer: &Path, configured: &Path) -> Result<PathBuf> {
     let image = site.dir().join("image");
     let mut build = Command::new("unshare");
     build.args(["--mount", "--propagation", "private"]);
     build.arg(here().join("src/guest/build-image")).arg(maker);
-    build.args([from, configured, &image]);
+    build.args([installer, configured, &image]);
     let log = site.log(&format!("the maker of {maker}'s image"));
     match Program::start(build, log)?.wait(LIMIT)? {
         status if status.success() => Ok(image),
