@@ -14,6 +14,7 @@
 //! | [`swtpm`], [`bus`] | a TPM, and the wire between it and whoever uses it |
 //! | [`servers`], [`node`], [`tenant`] | keyhalf's programs |
 //! | [`guest`] | a machine that really boots, in QEMU |
+//! | [`measured`] | what a node's kernel and firmware measured |
 //! | [`payload`] | payload folders, and archives that nobody should open |
 //! | [`byhand`] | the tenant without its program |
 //! | [`raw`], [`liar`] | hostile clients, and a hostile agent |
@@ -25,6 +26,7 @@ pub mod guest;
 pub mod keylime;
 pub mod liar;
 pub mod machine;
+pub mod measured;
 pub mod node;
 pub mod operator;
 pub mod payload;

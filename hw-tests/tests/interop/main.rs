@@ -8,6 +8,7 @@ mod certificates;
 mod command_line;
 mod event_logs;
 mod lifecycle;
+mod measured;
 mod policies;
 mod push;
 mod steps;

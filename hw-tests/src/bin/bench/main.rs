@@ -8,12 +8,14 @@
 //! | [`delivery`] | `add_to_script_done_ms` |
 //! | [`agent`] | `quote_cpu_us`, `agent_start_overhead_ms`, `agent_idle_rss_kib`, `agent_peak_rss_kib`, `agent_static_bytes`, `agent_static_provision_bytes`, `agent_static_idle_rss_kib` |
 //! | [`boot`] | `boot_agent_ms`, `boot_agent_percent`, `boot_secret_ms`, `guest_agent_rss_kib` |
+//! | [`eventlog`] | `eventlog_us` |
+//! | [`ima`] | `ima_lines_per_s`, `ima_ratio`, `ima_ratio_one_hash` |
 //! | [`initramfs`] | `initramfs_added_bytes` |
 //! | [`open`], [`corpus`] | `payload_open_mb_per_s`, `payload_open_ratio`, `payload_open_worst_ratio` |
 //! | [`provision`] | `provision_overhead_ms`, `provision_bytes_on_wire` |
 //! | [`push`], [`caller`] | `push_attestations_per_s_per_core` |
 //! | [`stack`] | `core_stack_bytes` |
-//! | [`verifier`] | `verifier_cpu_us_per_attestation` |
+//! | [`verifier`] | `verifier_cpu_us_per_attestation`, `verifier_cpu_us_per_attestation_ima_10k`, `verifier_cpu_ima_10k_percent` |
 //! | [`figure`], [`meter`] | what a figure is, and what it is read from |
 
 mod agent;
@@ -21,7 +23,9 @@ mod boot;
 mod caller;
 mod corpus;
 mod delivery;
+mod eventlog;
 mod figure;
+mod ima;
 mod initramfs;
 mod meter;
 mod open;
@@ -39,7 +43,7 @@ use hw_tests::site::Site;
 /// Measures one or several figures.
 type Measure = fn(&Site) -> Result<Vec<Figure>>;
 
-const ALL: [(&str, Measure); 12] = [
+const ALL: [(&str, Measure); 15] = [
     ("delivery", delivery::add_to_script_done),
     ("quotes", agent::quote_cpu),
     ("start", agent::start_overhead),
@@ -50,6 +54,9 @@ const ALL: [(&str, Measure); 12] = [
     ("push", push::per_core),
     ("stack", stack::core_stack),
     ("verifier", verifier::cpu_per_attestation),
+    ("verifier_ima", verifier::cpu_with_ima),
+    ("ima", ima::figures),
+    ("eventlog", eventlog::judged),
     ("boot", boot::power_on_to_secret),
     ("initramfs", initramfs::added),
 ];
