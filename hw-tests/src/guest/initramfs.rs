@@ -82,6 +82,14 @@ impl Initramfs {
         self.archive.file("/etc/guest/agent", 0o755, script.into())
     }
 
+    /// With a program that init runs before the agent.
+    ///
+    /// # Errors
+    /// As [`Archive::file`].
+    pub fn before_the_agent(&mut self, program: Vec<u8>) -> Result {
+        self.file(BEFORE, 0o755, program)
+    }
+
     /// With a file of one's choice.
     ///
     /// # Errors
@@ -98,6 +106,9 @@ impl Initramfs {
         self.archive.bytes()
     }
 }
+
+/// Where init finds the program that it runs before the agent.
+pub const BEFORE: &str = "/etc/guest/before";
 
 const EARLY_BOOT: &str = include_str!("../../../agent-linux/initramfs/keyhalf-boot");
 const INIT: &str = include_str!("init");

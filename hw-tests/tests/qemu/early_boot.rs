@@ -73,12 +73,21 @@ pub(crate) fn deposit(tenant: &Tenant<'_>, node: &Known) -> Result {
 
 /// As [`deposit`], with another script in it.
 pub(crate) fn deposit_with(tenant: &Tenant<'_>, node: &Known, script: &str) -> Result {
-    let folder = tenant.work().join("payload");
-    payload::documented(&folder)?;
-    payload::script(&folder, script)?;
-    let usual = ["-c", "add", "-u", &node.uuid, "--push-model"];
+    payload::documented(&tenant.work().join("payload"))?;
+    payload::script(&tenant.work().join("payload"), script)?;
+    deposit_folder(tenant, &node.uuid, &["--tpm_policy", &node.policy])
+}
+
+/// Deposits the documented payload for a node by the policies of these options.
+pub(crate) fn deposit_by(tenant: &Tenant<'_>, uuid: &str, policies: &[&str]) -> Result {
+    payload::documented(&tenant.work().join("payload"))?;
+    deposit_folder(tenant, uuid, policies)
+}
+
+fn deposit_folder(tenant: &Tenant<'_>, uuid: &str, policies: &[&str]) -> Result {
+    let usual = ["-c", "add", "-u", uuid, "--push-model"];
     let what = ["--cert", "myca", "--include", "payload"];
-    tenant.does(&[&usual[..], &what, &["--tpm_policy", &node.policy]].concat())?;
+    tenant.does(&[&usual[..], &what, policies].concat())?;
     Ok(())
 }
 
@@ -110,6 +119,14 @@ pub(crate) fn has_nothing(boot: &mut Boot) -> Result {
     let found = boot.does("find /root /run/keyhalf /tmp -type f 2>/dev/null || true")?;
     assert_eq!(found, "");
     Ok(())
+}
+
+/// Boots, and gets the secret.
+pub(crate) fn gets_the_secret(guest: &Guest<'_>) -> Result {
+    let mut boot = guest.boot()?;
+    ends(&boot, exit::DONE)?;
+    has_the_secret(&mut boot)?;
+    boot.power_off()
 }
 
 /// Asks once more, as root in a shell; how that ended.

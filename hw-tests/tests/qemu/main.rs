@@ -8,6 +8,7 @@ mod harness;
 mod identity;
 mod integration;
 mod luks;
+mod measured;
 mod power;
 mod provision;
 mod pull;

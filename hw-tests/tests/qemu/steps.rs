@@ -16,10 +16,19 @@ pub(crate) fn verifier(site: &Site) -> Result<Verifier<'_>> {
 
 /// Adds the node with the documented payload and a policy, and returns how the tenant's program ended.
 pub(crate) fn give(verifier: &Verifier<'_>, guest: &Guest<'_>, policy: &str) -> Result<Told> {
+    give_by(verifier, guest, &["--tpm_policy", policy])
+}
+
+/// As [`give`], by the policies of these options.
+pub(crate) fn give_by(
+    verifier: &Verifier<'_>,
+    guest: &Guest<'_>,
+    policies: &[&str],
+) -> Result<Told> {
     let tenant = Tenant::beside(verifier)?;
     payload::documented(&tenant.work().join("payload"))?;
     let (ip, what) = (guest.ip(), ["--cert", "myca", "--include", "payload"]);
-    tenant.run(&[&["-t", &ip, "--tpm_policy", policy], &what[..]].concat())
+    tenant.run(&[&["-t", &ip], &what[..], policies].concat())
 }
 
 /// Takes the node off the verifier, which keeps nothing of it.

@@ -11,7 +11,7 @@ use hw_tests::site::story;
 use hw_tests::tenant::Tenant;
 use serde_json::Value;
 
-use crate::early_boot::{self, Known, deposit, ends, exit, install, introduce};
+use crate::early_boot::{Known, deposit, gets_the_secret, install, introduce};
 use crate::firmware::{FILE, another_kernel, refused};
 use crate::steps::verifier;
 
@@ -112,13 +112,6 @@ fn old_and_updated_boots_get_the_secret_until_the_old_is_dropped() {
         boots(&mut guest, &new, "new")?;
         gets_the_secret(&guest)
     });
-}
-
-fn gets_the_secret(guest: &Guest<'_>) -> Result {
-    let mut boot = guest.boot()?;
-    ends(&boot, exit::DONE)?;
-    early_boot::has_the_secret(&mut boot)?;
-    boot.power_off()
 }
 
 /// Deposits anew, with the policy that the node has now.
