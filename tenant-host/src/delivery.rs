@@ -71,7 +71,7 @@ pub enum Event {
     /// The verifier has V and the policies.
     Enrolled,
     /// The verifier's view; `None` if it knows no such node.
-    Verifier(Option<VerifierView>),
+    Verifier(Option<Box<VerifierView>>),
     /// Whether the agent proved that it holds the key.
     Proof(bool),
     /// The agent's outcome.
@@ -102,7 +102,7 @@ pub enum Verdict {
     /// The agent couldn't open or unpack the payload, or start its script.
     PayloadFailed(String),
     /// The verifier refused the node.
-    Refused(VerifierView),
+    Refused(Box<VerifierView>),
     /// The verifier lost the node's record: somebody deleted it.
     Vanished,
     /// It took too long; what was last seen.
@@ -262,7 +262,7 @@ impl Delivery {
         (!self.reports || (self.plan.verify && self.opened)) && !self.proved
     }
 
-    fn verifier_said(&mut self, view: Option<VerifierView>) {
+    fn verifier_said(&mut self, view: Option<Box<VerifierView>>) {
         let Some(view) = view else {
             // Keylime's verifier answers POST before the record can be read.
             if self.passed {

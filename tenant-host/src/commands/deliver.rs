@@ -63,7 +63,9 @@ pub(super) async fn deliver(
             }
             Step::SendHalf => after_removal(&course, send_half(&course, &mut agent).await)?,
             Step::Enrol => after_removal(&course, enrol(&course, verifier).await)?,
-            Step::AskVerifier => event(verifier.view(course.uuid).await, Event::Verifier),
+            Step::AskVerifier => event(verifier.view(course.uuid).await, |view| {
+                Event::Verifier(view.map(Box::new))
+            }),
             Step::AskProof => ask_proof(&course, &mut agent).await?,
             Step::AskOutcome => event(agent.outcome(&digest).await, |outcome| {
                 outcome.map_or(Event::NoOutcomeRoute, Event::Outcome)

@@ -17,11 +17,11 @@ fn plan() -> Plan {
 }
 
 fn view(state: u8, passes: u64) -> Event {
-    Event::Verifier(Some(VerifierView {
+    Event::Verifier(Some(Box::new(VerifierView {
         operational_state: Some(state),
         last_successful_attestation: Some(passes),
         ..VerifierView::default()
-    }))
+    })))
 }
 
 fn outcome(answer: serde_json::Value) -> Event {

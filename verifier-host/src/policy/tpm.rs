@@ -183,7 +183,7 @@ impl TpmPolicy {
     /// # Errors
     /// The first PCR, in ascending order, that isn't there or holds none of its values; of sets, what is wrong with the one
     /// that comes closest.
-    pub fn judge(&self, values: &[(u8, Digest)]) -> Result<(), PcrMismatch> {
+    pub fn judge(&self, values: &[(u8, Digest)]) -> Result<(), Box<PcrMismatch>> {
         self.wanted.judge(values)?;
         let mut closest: Option<(usize, PcrMismatch)> = None;
         for (number, set) in (1..).zip(&self.sets) {
@@ -193,10 +193,10 @@ impl TpmPolicy {
             let wrong = set.wrong(values);
             if closest.as_ref().is_none_or(|(least, _)| wrong < *least) {
                 let set = Some((number, self.sets.len()));
-                closest = Some((wrong, PcrMismatch { set, ..mismatch }));
+                closest = Some((wrong, PcrMismatch { set, ..*mismatch }));
             }
         }
-        closest.map_or(Ok(()), |(_, mismatch)| Err(mismatch))
+        closest.map_or(Ok(()), |(_, mismatch)| Err(Box::new(mismatch)))
     }
 }
 
@@ -237,8 +237,9 @@ impl Wanted {
         })
     }
 
-    fn judge(&self, values: &[(u8, Digest)]) -> Result<(), PcrMismatch> {
-        self.mismatches(values).next().map_or(Ok(()), Err)
+    fn judge(&self, values: &[(u8, Digest)]) -> Result<(), Box<PcrMismatch>> {
+        let first = self.mismatches(values).next();
+        first.map_or(Ok(()), |mismatch| Err(Box::new(mismatch)))
     }
 
     fn wrong(&self, values: &[(u8, Digest)]) -> usize {
@@ -464,12 +465,12 @@ mod tests {
         let policy = TpmPolicy::parse(&text).unwrap();
         let seven = vec![digest(0xab, 32), digest(0xcd, 48)];
         let mismatch = |pcr, got, expected: &[Digest]| {
-            Err(PcrMismatch {
+            Err(Box::new(PcrMismatch {
                 pcr,
                 got,
                 expected: expected.to_vec(),
                 set: None,
-            })
+            }))
         };
         for (name, values, expected) in [
             (

@@ -78,30 +78,18 @@ impl Rounds {
         Some(node.id.clone())
     }
 
-    /// Whether each policy that a new node names is there, and none that comes with it is there already.
-    pub(super) fn may_be_judged_by(
-        &self,
-        terms: &TermsText,
-        given: &[Given],
-    ) -> Result<(), ChangeError> {
-        for kind in KINDS {
-            let Some(name) = named(terms, kind) else {
-                continue;
-            };
+    /// What speaks against a new node's policies: one that it names isn't there, or one that comes with it is there already.
+    pub(super) fn objection(&self, terms: &TermsText, given: &[Given]) -> Option<ChangeError> {
+        KINDS.into_iter().find_map(|kind| {
+            let name = named(terms, kind)?;
             let comes = given.iter().any(|given| given.draft.text.kind == kind);
-            match (comes, self.policies().has(kind, name)) {
-                (true, false) | (false, true) => {}
-                (true, true) => {
-                    let name = name.clone();
-                    return Err(ChangeError::PolicyExists { kind, name });
-                }
-                (false, false) => {
-                    let name = name.clone();
-                    return Err(ChangeError::NoPolicy { kind, name });
-                }
+            let name = || name.clone();
+            match (comes, self.policies().has(kind, &name())) {
+                (true, false) | (false, true) => None,
+                (true, true) => Some(ChangeError::PolicyExists { kind, name: name() }),
+                (false, false) => Some(ChangeError::NoPolicy { kind, name: name() }),
             }
-        }
-        Ok(())
+        })
     }
 
     /// Drops from memory what went from the database with its node.

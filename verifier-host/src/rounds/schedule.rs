@@ -159,7 +159,9 @@ impl Rounds {
             if this.get(&id).is_some() {
                 return Err(ChangeError::Exists(id));
             }
-            this.may_be_judged_by(text, &given)?;
+            if let Some(objection) = this.objection(text, &given) {
+                return Err(objection);
+            }
             let store = &this.shared.store;
             if !store
                 .insert_node(&id, text, &progress, &secrets, &given)
