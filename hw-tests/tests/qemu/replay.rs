@@ -64,7 +64,7 @@ fn other_system_same_tpm_gets_nothing() {
         let same = GuestTpm::at(site, guest.tpm().dir().to_owned());
         let mut other = Guest::new(site, same)?.with_firmware(Firmware::Uefi);
         for (name, content) in configuration(&tap, &signer(&tenant)?)? {
-            let path = format!("/etc/keyhalf/{name}");
+            let path = format!("/etc/{name}");
             other.initramfs().file(&path, 0o644, content)?;
         }
         let agent = std::fs::read(programs()?.join(Build::Static.program()))?;

@@ -74,7 +74,8 @@ impl State {
         fs::create_dir_all(&files)?;
         let signer = self.machine.keylime().join("ca/PayloadSigner-cert.crt");
         for (name, content) in configuration(verifier, &signer)? {
-            fs::write(files.join(name), content)?;
+            // Its names have the directory in them.
+            fs::write(self.dir.join(name), content)?;
         }
         let address = verifier.address();
         let config = format!(
