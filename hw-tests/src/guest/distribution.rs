@@ -50,7 +50,7 @@ impl Maker {
         let mut build = Command::new("unshare");
         build.args(["--mount", "--propagation", "private"]);
         build.arg(here.join("src/guest/build-image")).arg(name);
-        build.arg(programs()?.join(Build::Static.program()));
+        build.arg(programs()?.join(Build::Usual.program()));
         build.arg(&configured).arg(&image);
         let mut build = Program::start(build, site.log(&format!("the maker of {name}'s image")))?;
         match build.wait(LIMIT)? {

@@ -28,7 +28,7 @@ pub(crate) fn added(site: &Site) -> Result<Vec<Figure>> {
     let program = programs()?.join(Build::Static.program());
     let agent = fs::read(&program)?;
     let configured = configured(site, &agent)?;
-    let installers = [program, none(site)?];
+    let installers = [programs()?.join(Build::Usual.program()), none(site)?];
     let (mut most, mut each) = (0, Vec::new());
     for maker in MAKERS {
         let [with, without] =
