@@ -1,5 +1,6 @@
 //! What an attestation costs the verifier.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -7,12 +8,13 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use hw_tests::Result;
 use hw_tests::bus::code;
 use hw_tests::byhand::{Package, enrolment};
+use hw_tests::machine::Machine;
 use hw_tests::measured::{ImaList, Measured, runtime_policy};
 use hw_tests::node::Node;
 use hw_tests::process::{LIMIT, until};
 use hw_tests::raw::Session;
 use hw_tests::servers::{Servers, Verifier};
-use hw_tests::site::Site;
+use hw_tests::site::{Site, fresh_address};
 use hw_tests::swtpm::Swtpm;
 use serde_json::Value;
 
@@ -63,8 +65,12 @@ pub(crate) fn cpu_per_attestation(site: &Site) -> Result<Vec<Figure>> {
 /// # Errors
 /// A program fails.
 pub(crate) fn cpu_with_ima(site: &Site) -> Result<Vec<Figure>> {
-    let start = || Verifier::start_with(site, &["--quote-interval", INTERVAL]);
-    let (plain, ima) = (start()?, start()?);
+    let start = |name| {
+        let machine = Arc::new(Machine::new(site, name)?);
+        let options = ["--quote-interval", INTERVAL];
+        Verifier::start_on(site, machine, fresh_address(), &options)
+    };
+    let (plain, ima) = (start("operator")?, start("operator-of-ima")?);
     let without = [Attested::new(&plain)?, Attested::new(&plain)?];
     let with = [Measuring::new(&ima, "one")?, Measuring::new(&ima, "other")?];
     let (lists, with): (Vec<_>, Vec<_>) = with
