@@ -7,6 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use hw_tests::Result;
 use hw_tests::guest::Guest;
 use hw_tests::guest::boot::{Boot, Firmware};
+use hw_tests::guest::efi::Start;
 use hw_tests::guest::initramfs::BEFORE;
 use hw_tests::guest::kernel::packages;
 use hw_tests::guest::tpm::GuestTpm;
@@ -129,6 +130,36 @@ fn kernel_update_passes_once_the_measured_boot_policy_has_both() {
             guest.use_kernel(kernel);
             gets_the_secret(&guest)?;
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn unified_kernel_image_passes_as_it_was_measured_alone() {
+    passes_as_measured_alone(Start::Unified, "PCR 4");
+}
+
+#[test]
+fn kernel_behind_systemd_boot_passes_as_it_was_measured_alone() {
+    passes_as_measured_alone(Start::Loader, "PCR 9");
+}
+
+/// A boot's log makes a policy that the same boot passes, and one with another command line doesn't.
+fn passes_as_measured_alone(start: Start, changed: &str) {
+    story(|site| {
+        let (verifier, tpm) = (verifier(site)?, GuestTpm::fresh(site)?);
+        let tenant = Tenant::beside(&verifier)?;
+        let mut guest = install(&verifier, &tenant, tpm)?.with_partition(start);
+        let mut boot = guest.boot()?;
+        let uuid = boot.wait_until_registered()?;
+        measured_boot_policy(&mut boot, &tenant, "boot")?;
+        boot.power_off()?;
+        deposit_by(&tenant, &uuid, &["--mb-policy", "boot.json"])?;
+        gets_the_secret(&guest)?;
+
+        guest.append("updated=yes");
+        refused(&guest)?.power_off()?;
+        forgiven(&tenant, &uuid)?.says(&["event ", changed])?;
         Ok(())
     });
 }
