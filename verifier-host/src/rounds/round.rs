@@ -431,9 +431,14 @@ pub(super) fn wrong_pcr(mismatch: &PcrMismatch) -> Failure {
         None => ("missing_pcr", "PCR is not in the quote"),
     };
     let got = mismatch.got.as_ref().map(|value| Hex(value).to_string());
+    let mut context =
+        json!({ "context": context, "pcr": mismatch.pcr, "got": got, "expected": expected });
+    if let Some((set, _)) = mismatch.set {
+        context["set"] = set.into();
+    }
     Failure {
         event_id: format!("pcr_validation.{event}_{}", mismatch.pcr),
-        context: json!({ "context": context, "pcr": mismatch.pcr, "got": got, "expected": expected, "set": mismatch.set.map(|(number, _)| number) }),
+        context,
         reason: mismatch.to_string(),
     }
 }

@@ -162,7 +162,10 @@ impl Case {
         let refusals = explained.findings.iter().filter(|finding| !finding.passes);
         Ok(Report {
             exit: Exit::Other,
-            text: format!("it doesn't pass: {} reasons", refusals.count()),
+            text: match refusals.count() {
+                1 => "it doesn't pass".to_owned(),
+                reasons => format!("it doesn't pass, for {reasons} reasons"),
+            },
             json,
         })
     }

@@ -20,7 +20,9 @@ pub struct View {
     meta_data: String,
     has_mb_refstate: u8,
     has_runtime_policy: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
     runtime_policy_name: Option<PolicyName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     mb_policy_name: Option<PolicyName>,
     accept_tpm_hash_algs: Vec<String>,
     accept_tpm_encryption_algs: Vec<String>,
