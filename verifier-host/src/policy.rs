@@ -51,7 +51,8 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Pairs<V> {
 }
 
 /// The bytes of hexadecimal text, if it is that and no longer than the largest digest.
-pub(crate) fn from_hex(text: &str) -> Option<Digest> {
+#[must_use]
+pub fn from_hex(text: &str) -> Option<Digest> {
     let nibble = |letter: u8| {
         let value = char::from(letter).to_digit(16)?;
         u8::try_from(value).ok()

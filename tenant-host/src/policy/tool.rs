@@ -8,7 +8,7 @@ use verifier_host::policy::measured_boot::CreateError;
 use verifier_host::policy::runtime::{KeyError, MAX_POLICY_BYTES, PolicyKey, RuntimePolicyError};
 use verifier_host::policy::tpm::PolicyError;
 
-use super::create::{ArchiveError, ExcludeError, LogError, PcrReadError};
+use super::create::{ArchiveError, LogError, PcrReadError};
 use super::diff::DiffError;
 use super::kind::{KindError, Shaped};
 use super::next_boot::NextBootError;
@@ -110,8 +110,8 @@ pub enum ToolError {
     #[error("--pcrs: {0}")]
     Pcrs(#[source] PolicyError),
     /// An expression to exclude paths by.
-    #[error(transparent)]
-    Exclude(#[from] ExcludeError),
+    #[error("--exclude: {0}")]
+    Exclude(#[source] RuntimePolicyError),
     /// Nothing to make a policy of.
     #[error("a policy of what? Give at least one of {0}")]
     NoSource(&'static str),

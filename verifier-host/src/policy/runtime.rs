@@ -41,8 +41,8 @@ const VERSION: u64 = 1;
 /// The highest number of a generator: Keylime's for converted allowlists.
 const LAST_GENERATOR: u64 = 3;
 
-/// Sizes of digests: SHA-1, SHA-224, SHA-256, SHA-384, SHA-512.
-const DIGEST_BYTES: &[usize] = &[20, 28, 32, 48, 64];
+/// Sizes of digests that a policy can have: SHA-1, SHA-224, SHA-256, SHA-384, SHA-512.
+pub const DIGEST_BYTES: &[usize] = &[20, 28, 32, 48, 64];
 
 /// What a runtime policy can be refused for.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -220,7 +220,7 @@ impl RuntimePolicy {
         let log_hash = text.ima.log_hash()?;
         Ok(Self {
             digests: digests("digests", text.digests)?,
-            excludes: Excludes::compile(text.excludes)?,
+            excludes: Excludes::parse(text.excludes)?,
             keyrings: digests("keyrings", text.keyrings)?,
             ignored_keyrings: text.ima.ignored_keyrings,
             buffers: digests("ima-buf", text.buffers)?,

@@ -6,7 +6,7 @@ use agent_core::wire::quote::{Digest, HashAlg, PCR_COUNT, PcrMask};
 use agent_core::wire::text::Hex;
 use serde_json::{Map, Value, json};
 
-use super::from_hex;
+use super::digest;
 
 /// PCRs with their values.
 pub type Values = Vec<(u8, Digest)>;
@@ -118,7 +118,7 @@ pub fn parse_pcrread(text: &str, bank: HashAlg, pcrs: PcrMask) -> Result<Values,
         let digest = value
             .strip_prefix("0x")
             .or_else(|| value.strip_prefix("0X"))
-            .and_then(from_hex);
+            .and_then(digest);
         let digest = digest.filter(|digest| digest.len() == bank.digest_bytes());
         values.push((pcr, digest.ok_or(PcrReadError::Value { number, bank })?));
     }

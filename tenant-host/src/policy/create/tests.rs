@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 
 use agent_core::wire::text::Hex;
 
+use verifier_host::policy::runtime::Excludes;
+
 use super::*;
 
 mod archives;

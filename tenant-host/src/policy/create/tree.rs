@@ -7,9 +7,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use agent_core::wire::quote::Digest;
+use verifier_host::policy::runtime::Excludes;
 
 use super::draft::LeftOut;
-use super::excludes::Excludes;
 use super::links::resolve;
 use super::pool::{Job, Pool, Queue, Tally};
 use super::{MAX_PATH_BYTES, as_measured};
@@ -110,7 +110,7 @@ fn list(
             let path = as_measured(&path);
             if kind.is_file()
                 && !choice.skip.contains(&path)
-                && !choice.excludes.matches(&path)
+                && !choice.excludes.matches(path.as_bytes())
                 && !queue.push(Job { file, path })
             {
                 return Ok(());
@@ -156,7 +156,7 @@ pub fn hash_packages(
                     }
                 }
                 let path = as_measured(&path);
-                if !excludes.matches(&path) && !queue.push(Job { file, path }) {
+                if !excludes.matches(path.as_bytes()) && !queue.push(Job { file, path }) {
                     break;
                 }
             }

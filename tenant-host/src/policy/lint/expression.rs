@@ -4,7 +4,7 @@
 //! Source: Python's `re`, the syntax of the crate `regex`; Keylime joins all expressions as `(a)|(b)`.
 
 use super::{Finding, some};
-use crate::policy::create::Excludes;
+use verifier_host::policy::runtime::Excludes;
 
 /// Paths that have nothing in common but that they are paths.
 const ANY_PATHS: [&str; 5] = [
@@ -42,10 +42,10 @@ pub(super) fn lint(expressions: &[String], findings: &mut Vec<Finding>) {
         }
         let wide: Vec<_> = SYSTEM_PATHS
             .into_iter()
-            .filter(|path| alone.matches(path))
+            .filter(|path| alone.matches(path.as_bytes()))
             .collect();
         // What matches the start of an empty path matches the start of each.
-        if alone.matches("") || ANY_PATHS.iter().all(|path| alone.matches(path)) {
+        if alone.matches(b"") || ANY_PATHS.iter().all(|path| alone.matches(path.as_bytes())) {
             let text = format!(
                 "excludes has {text:?}, which matches every path from its start: whatever a node runs passes"
             );
@@ -58,7 +58,7 @@ pub(super) fn lint(expressions: &[String], findings: &mut Vec<Finding>) {
             findings.push(Finding::warning("excludes-system", text));
         }
         if !text.is_empty()
-            && !alone.matches("")
+            && !alone.matches(b"")
             && text.starts_with(|letter: char| letter.is_ascii_alphanumeric())
         {
             let text = format!(

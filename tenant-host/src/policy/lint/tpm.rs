@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use verifier_host::policy::tpm::{PolicyError, TpmPolicy};
 
 use super::{Finding, some};
-use crate::policy::create::from_hex;
+use crate::policy::create::digest;
 
 /// PCRs that only firmware extends, so that they hold something after every boot.
 const FIRMWARE: std::ops::RangeInclusive<u8> = 0..=7;
@@ -68,7 +68,7 @@ fn values(pcr: u8, value: &Value, findings: &mut Vec<Finding>) {
         Value::Array(values) => values.iter().filter_map(Value::as_str).collect(),
         value => value.as_str().map_or_else(Vec::new, |text| vec![text]),
     };
-    let digests: Vec<Digest> = texts.iter().filter_map(|text| from_hex(text)).collect();
+    let digests: Vec<Digest> = texts.iter().filter_map(|text| digest(text)).collect();
     let mut warn = |rule, text: String| findings.push(Finding::warning(rule, text));
     if digests.iter().any(|digest| digest.len() == SHA1_BYTES) {
         warn(

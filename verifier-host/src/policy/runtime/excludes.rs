@@ -39,7 +39,11 @@ impl PartialEq for Excludes {
 impl Eq for Excludes {}
 
 impl Excludes {
-    pub(super) fn compile(texts: Vec<String>) -> Result<Self, RuntimePolicyError> {
+    /// Compiles the expressions.
+    ///
+    /// # Errors
+    /// [`RuntimePolicyError`]: the first that can't be taken, or all together are too large.
+    pub fn parse(texts: Vec<String>) -> Result<Self, RuntimePolicyError> {
         check_sizes(&texts)?;
         for text in &texts {
             check(text).map_err(|reason| RuntimePolicyError::Expression {

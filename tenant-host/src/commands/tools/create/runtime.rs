@@ -9,10 +9,11 @@ use std::time::Instant;
 use agent_core::wire::quote::Digest;
 use clap::Args;
 use serde_json::{Value, json};
+use verifier_host::policy::runtime::Excludes;
 
 use crate::error::Failure;
 use crate::policy::create::{
-    ArchiveError, Draft, Excludes, FileHash, LeftOut, LogChoice, Pool, Tally, TreeChoice,
+    ArchiveError, Draft, FileHash, LeftOut, LogChoice, MAX_LOG_BYTES, Pool, Tally, TreeChoice,
     hash_packages, hash_tree, read_deb, read_ima_log, read_initrd,
 };
 use crate::policy::tool::{self, Target, ToolError};
@@ -162,7 +163,7 @@ struct Making<'a> {
 
 impl<'a> Making<'a> {
     fn begin(arguments: &'a Arguments, output: &'a Output) -> Result<Self, ToolError> {
-        let excludes = Excludes::parse(arguments.excludes()?)?;
+        let excludes = Excludes::parse(arguments.excludes()?).map_err(ToolError::Exclude)?;
         let mut draft = match &arguments.merge {
             None => Draft::default(),
             Some(path) => Draft::based_on(&tool::read_policy(path)?).map_err(|source| {
@@ -247,8 +248,8 @@ impl<'a> Making<'a> {
             excludes: &self.excludes,
         };
         for path in &arguments.ima_log {
-            let read = read_ima_log(&mut open(path)?, choice, &mut self.draft);
-            let (_, left_out) = read.map_err(|source| {
+            let log = tool::read_bounded(path, MAX_LOG_BYTES)?;
+            let left_out = read_ima_log(&log, choice, &mut self.draft).map_err(|source| {
                 let path = path.clone();
                 ToolError::Log { path, source }
             })?;
@@ -265,7 +266,7 @@ fn open(path: &Path) -> Result<BufReader<File>, ToolError> {
 
 fn take(draft: &mut Draft, excludes: Option<&Excludes>, files: BTreeMap<String, Digest>) {
     for (path, digest) in files {
-        if !excludes.is_some_and(|excludes| excludes.matches(&path)) {
+        if !excludes.is_some_and(|excludes| excludes.matches(path.as_bytes())) {
             draft.allow_file(&path, digest);
         }
     }
