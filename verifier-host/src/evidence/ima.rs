@@ -264,4 +264,4 @@ fn extended<E>(entry: &Entry<'_>, bank: HashAlg) -> Result<Digest, ImaError<E>> 
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-mod tests;
+pub(crate) mod tests;
