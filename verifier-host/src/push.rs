@@ -21,6 +21,9 @@ pub struct Push {
     held: Mutex<Held>,
     /// One decision about this node's payload at a time, each to its end.
     pub deciding: tokio::sync::Mutex<()>,
+    /// Held while long evidence of this node is read and judged, so that a node holds one such body in memory, not one for each
+    /// of its sessions.
+    pub showing: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What the database has of a node's payload, as far as each request needs it.

@@ -93,7 +93,14 @@ enum Undelivered {
 impl Attendant {
     /// None for a node that calls by itself: nobody answers at its address.
     fn new(shared: Arc<Shared>, node: Arc<Node>) -> Option<Self> {
-        let link = node.link(AGENT_LIMITS)?;
+        let answer_bytes = match node.terms.text.runtime_policy {
+            Some(_) => MAX_LIST_ANSWER_BYTES,
+            None => AGENT_LIMITS.answer_bytes,
+        };
+        let link = node.link(Limits {
+            answer_bytes,
+            ..AGENT_LIMITS
+        })?;
         Some(Self {
             shared,
             node,
@@ -416,12 +423,15 @@ fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.9 + 0.2 * f64::from(random) / f64::from(u32::MAX))
 }
 
-/// A TPM that is busy takes seconds; the IMA list of a busy server, which comes whole with a first quote, some 30 MB.
+/// A TPM that is busy takes seconds; an IMA list, which agents send whether it is wanted or not, has some megabytes.
 const AGENT_LIMITS: Limits = Limits {
     connect: Duration::from_secs(5),
     answer: Duration::from_secs(30),
-    answer_bytes: 64 << 20,
+    answer_bytes: 8 << 20,
 };
+
+/// Where the list is judged: that of a busy server, which comes whole with a first quote, has some 30 MB.
+const MAX_LIST_ANSWER_BYTES: usize = 64 << 20;
 
 /// An answer that is judged beside the others.
 const LONG_ANSWER_BYTES: usize = 64 << 10;

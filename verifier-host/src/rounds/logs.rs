@@ -28,7 +28,9 @@ use crate::policy::{IMA_PCR, PolicyName};
 pub struct Known {
     boot: (u32, u32),
     bank: HashAlg,
-    policy: PolicyDigest,
+    /// By which it was judged. None: nothing is known but how many lines came, since agents send the list unasked, and shall not
+    /// send all of it each time.
+    policy: Option<PolicyDigest>,
     replayed: Replayed,
     /// Lines that had come by then: the next quote is of one of them or of a later one.
     seen: u64,
@@ -89,7 +91,7 @@ impl Asked {
     #[must_use]
     pub fn new(judged_by: JudgedBy, known: Option<Arc<Known>>) -> Self {
         let policy = judged_by.runtime.as_ref().map(|kept| kept.digest);
-        let known = known.filter(|known| Some(known.policy) == policy);
+        let known = known.filter(|known| known.policy == policy);
         Self { judged_by, known }
     }
 
@@ -175,7 +177,7 @@ impl Asked {
         }
         match &self.judged_by.runtime {
             Some(kept) => Ok(Some(self.judge_list(kept, came.list, quoted, clock)?)),
-            None => Ok(None),
+            None => Ok(came.list.map(|list| Arc::new(counted(list, quoted, clock)))),
         }
     }
 
@@ -273,7 +275,7 @@ impl Asked {
         Ok(Arc::new(Known {
             boot: boot(clock),
             bank: quoted.bank(),
-            policy: kept.digest,
+            policy: Some(kept.digest),
             seen: replayed.lines.saturating_add(beyond),
             replayed,
             learnt: judge.into_learnt(),
@@ -304,6 +306,25 @@ impl Asked {
                 Err(failure("qoute_validation.invalid_ima_entry_nb", reason))
             }
         }
+    }
+}
+
+/// Of a list that nobody wanted: how many lines it has.
+fn counted(list: List<'_>, quoted: &PcrDump, clock: ClockInfo) -> Known {
+    let came = list.lines.iter().filter(|byte| **byte == b'\n').count();
+    let lines = list
+        .after
+        .saturating_add(u64::try_from(came).unwrap_or(u64::MAX));
+    Known {
+        boot: boot(clock),
+        bank: quoted.bank(),
+        policy: None,
+        replayed: Replayed {
+            lines,
+            ..Replayed::default()
+        },
+        seen: lines,
+        learnt: Learnt::default(),
     }
 }
 

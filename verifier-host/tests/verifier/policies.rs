@@ -188,6 +188,31 @@ async fn an_unknown_file_fails_the_node_and_is_named() {
     );
 }
 
+/// Agents send the list whether a policy is about it or not.
+#[tokio::test]
+async fn a_list_that_nobody_judges_travels_once() {
+    let verifier = Verifier::start().await;
+    let agent = verifier.agent(1).await;
+    for file in [SHELL, TOOL] {
+        measure(&agent, file);
+    }
+    assert_eq!(verifier.add("node", &addition(&agent)).await.0, 200);
+    verifier.until_passes("node", 3).await;
+    measure(&agent, SHELL);
+    verifier.until_passes("node", 3).await;
+    let inner = agent.lock();
+    let lines = inner
+        .asked
+        .iter()
+        .map(|query| query.split('&').nth(3).unwrap());
+    let mut lines: Vec<_> = lines.collect();
+    lines.dedup();
+    assert_eq!(
+        lines,
+        ["ima_ml_entry=0", "ima_ml_entry=2", "ima_ml_entry=3"]
+    );
+}
+
 #[tokio::test]
 async fn a_list_that_the_quote_does_not_explain_fails() {
     let verifier = Verifier::start().await;

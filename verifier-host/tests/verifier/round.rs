@@ -368,6 +368,10 @@ fn answers_that_are_no_quotes() {
     let unsupported = r#"{"code": 400, "status": "API version not supported", "results": {}}"#;
     let results =
         |body: &str| format!(r#"{{"code": 200, "status": "Success", "results": {body}}}"#);
+    let with_logs = |logs: &str| {
+        let quote = r#""quote": "", "hash_alg": "sha256", "enc_alg": "rsa", "sign_alg": "ecdsa""#;
+        results(&format!("{{{quote}, {logs}}}"))
+    };
     for (name, status, body, expected) in [
         ("other version", 400, unsupported.to_owned(), "renegotiate"),
         (
@@ -423,6 +427,24 @@ fn answers_that_are_no_quotes() {
             results(
                 r#"{"quote": "", "hash_alg": "sha256", "enc_alg": "rsa", "sign_alg": "ecdsa", "pubkey": ""}"#,
             ),
+            "9 qoute_validation.invalid_data",
+        ),
+        (
+            "list that is no text",
+            200,
+            with_logs(r#""ima_measurement_list": [1]"#),
+            "9 qoute_validation.invalid_data",
+        ),
+        (
+            "list with half a letter",
+            200,
+            with_logs(r#""ima_measurement_list": "\ud800""#),
+            "9 qoute_validation.invalid_data",
+        ),
+        (
+            "line before the first",
+            200,
+            with_logs(r#""ima_measurement_list": "", "ima_measurement_list_entry": -1"#),
             "9 qoute_validation.invalid_data",
         ),
     ] {

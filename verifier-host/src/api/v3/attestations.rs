@@ -215,9 +215,15 @@ pub(super) async fn finish(
         })?;
         (index, attestations.asked_logs(index, session.id))
     };
-    let limit = match wanted.is_empty() {
-        true => MAX_FINISH_BYTES,
-        false => MAX_FINISH_BYTES + MAX_LOGS_BYTES,
+    let (limit, _one) = if wanted.is_empty() {
+        (MAX_FINISH_BYTES, None)
+    } else {
+        let one = Arc::clone(&push_of(&session.node)?.showing);
+        let one = one.try_lock_owned().map_err(|_| {
+            let detail = "logs of this node are being read; send these when that is done";
+            Error::new(StatusCode::CONFLICT, "two-at-once", detail)
+        })?;
+        (MAX_FINISH_BYTES + MAX_LOGS_BYTES, Some(one))
     };
     let body: Bytes = read(body, limit).await?;
     let is_long = body.len() > LONG_EVIDENCE_BYTES;

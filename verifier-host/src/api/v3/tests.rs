@@ -2,5 +2,6 @@
 
 mod access;
 mod flow;
+mod logs;
 mod refusals;
 mod world;

@@ -24,6 +24,7 @@ use tower_service::Service as _;
 
 use super::super::{Api, Clock, routes};
 use crate::api::v2;
+use crate::evidence::ima::tests as ima;
 use crate::evidence::software::{SoftwareTpm, attest};
 use crate::http::Peer;
 use crate::payloads::Vault;
@@ -31,6 +32,7 @@ use crate::pki::Authority;
 use crate::registrar::claim::Claim;
 use crate::rounds::schedule::Rounds;
 use crate::store::Store;
+use crate::testing::runtime_policy;
 
 pub(super) const V: [u8; 32] = *b"V is a canary that nobody prints";
 pub(super) const SEALED: &[u8] = b"what would be ciphertext";
@@ -202,6 +204,10 @@ pub(super) struct Machine {
     pub(super) tpm: SoftwareTpm,
     pub(super) pcrs: [Digest; 24],
     pub(super) clock: ClockInfo,
+    /// What its IMA measured.
+    pub(super) list: String,
+    /// When it was started, as it says.
+    pub(super) boot_time: &'static str,
 }
 
 /// A session of a node.
@@ -235,6 +241,8 @@ impl Machine {
                 restart_count: 1,
                 safe: true,
             },
+            list: String::new(),
+            boot_time: "2026-01-01T00:00:00Z",
         }
     }
 
@@ -247,6 +255,7 @@ impl Machine {
         self.clock.reset_count += 1;
         self.clock.restart_count = 0;
         self.pcrs = std::array::from_fn(|_| zeros());
+        self.list.clear();
     }
 
     pub(super) fn cap(&mut self) {
@@ -283,6 +292,29 @@ impl Machine {
             "accept_tpm_signing_algs": ["ecdsa", "rsassa"],
             "ak_tpm": b64(self.tpm.ak().marshalled()), "mtls_cert": "disabled",
         })
+    }
+
+    /// Adds the node, to be judged by what IMA measured; these files alone may be.
+    pub(super) async fn enrol_judged(&self, world: &World, files: &[&str]) {
+        let digests = files.iter().map(|path| {
+            let digest = HashAlg::Sha256.digest([path.as_bytes()]);
+            let digest = agent_core::wire::text::Hex(&digest).to_string();
+            ((*path).to_owned(), json!([digest]))
+        });
+        let mut policy: Value = serde_json::from_str(&runtime_policy("/")).unwrap();
+        policy["digests"] = Value::Object(digests.collect());
+        let mut body = self.addition(&json!({}));
+        body["runtime_policy"] = b64(policy.to_string()).into();
+        let line = format!("POST /v2.6/agents/{}", self.id);
+        let reply = world.tenant(&line, &body).await;
+        assert_eq!(reply.status, 200, "{}", reply.json());
+    }
+
+    /// Its kernel measures a file whose content is its path.
+    pub(super) fn measure(&mut self, path: &str) {
+        let digest = HashAlg::Sha256.digest([path.as_bytes()]);
+        ima::line(&mut self.list, &digest, path);
+        self.pcrs[10] = ima::end(self.list.as_bytes(), HashAlg::Sha256).pcr;
     }
 
     /// Adds the node: PCR 7 as it is now.
@@ -408,7 +440,7 @@ impl Machine {
                     "available_subjects": { "sha256": all }, "certification_keys": [key],
                 },
             }],
-            "system_info": { "boot_time": "2026-01-01T00:00:00Z" },
+            "system_info": { "boot_time": self.boot_time },
         }}})
     }
 
