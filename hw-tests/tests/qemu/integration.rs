@@ -19,7 +19,7 @@ use crate::early_boot::{deposit_with, install, introduce, signer};
 use crate::steps::verifier;
 
 /// Waits for a route, leaves a secret in the landing zone, and is killed.
-const AGENT: &[u8] = br#"#!/bin/sh
+const AGENT: &str = r#"#!/bin/sh
 echo "agent: $1" >/dev/kmsg
 [ "$1" = provision ] || exit 0
 [ ! -e /sys/kernel/security/ima/ascii_runtime_measurements ] || echo "agent: finds the logs" >/dev/kmsg
@@ -62,6 +62,21 @@ const KILLED: &str = "root: secret 137";
 /// QEMU has a server for it.
 const DHCP: &str = "keyhalf.net=dhcp";
 pub(crate) const NETWORK: &str = "keyhalf.net=10.0.2.15::10.0.2.2:255.255.255.0:::none";
+
+#[test]
+fn dracut_caps_after_a_killed_script() {
+    story(|site| killed_script_is_capped(site, Maker::Dracut));
+}
+
+#[test]
+fn dracut_with_systemd_caps_after_a_killed_script() {
+    story(|site| killed_script_is_capped(site, Maker::DracutSystemd));
+}
+
+#[test]
+fn initramfs_tools_caps_after_a_killed_script() {
+    story(|site| killed_script_is_capped(site, Maker::InitramfsTools));
+}
 
 #[test]
 fn dracut() {
@@ -169,7 +184,7 @@ fn images_count_reboots_only_if_asked() {
                 (&[CONFIGURED][..], false),
                 (&[CONFIGURED, ("keyhalf/count-reboots", b"")], true),
             ] {
-                let image = maker.image(site, AGENT, files)?;
+                let image = maker.image(site, AGENT.as_bytes(), files)?;
                 // dracut takes it along with systemd, whoever asks.
                 let module = wanted || maker == Maker::DracutSystemd;
                 for (file, wanted) in [
@@ -262,6 +277,21 @@ fn runs_before_the_root(site: &Site, maker: Maker) -> Result {
     Ok(())
 }
 
+/// Not the agent is killed but keyhalf-boot, which started it.
+fn killed_script_is_capped(site: &Site, maker: Maker) -> Result {
+    let agent = AGENT.replace("kill -9 $$", "kill -9 $PPID");
+    let boot = machine_with(site, maker, &agent, NETWORK)?.boot()?;
+    boot.says("root: ")?;
+    let wanted = [
+        "agent: the network is up",
+        "agent: cap",
+        "root: secret killed",
+    ];
+    in_order(boot.console(), &wanted)?;
+    assert_eq!(boot.wait_for_end()?, Ended::Off);
+    Ok(())
+}
+
 fn capped_before_any_shell(site: &Site, maker: Maker, words: &str, shell: &str) -> Result {
     let boot = machine(site, maker, words)?.boot()?;
     boot.says("agent: cap")?;
@@ -272,7 +302,16 @@ fn capped_before_any_shell(site: &Site, maker: Maker, words: &str, shell: &str) 
 }
 
 fn machine<'site>(site: &'site Site, maker: Maker, words: &str) -> Result<Guest<'site>> {
-    let image = maker.image(site, AGENT, &[CONFIGURED])?;
+    machine_with(site, maker, AGENT, words)
+}
+
+fn machine_with<'site>(
+    site: &'site Site,
+    maker: Maker,
+    agent: &str,
+    words: &str,
+) -> Result<Guest<'site>> {
+    let image = maker.image(site, agent.as_bytes(), &[CONFIGURED])?;
     let disk = disk(site, INIT)?;
     let mut guest = Guest::new(site, GuestTpm::fresh(site)?)?.with_image(image, disk);
     guest.append(&format!("root=/dev/vda ro {words}"));

@@ -10,3 +10,5 @@ while [ ! -e /run/keyhalf-boot/code ] && kill -0 "$pid" 2>/dev/null; do
     done
     sleep 0.2
 done
+# Killed itself: no passphrase is asked for before the cap.
+[ -e /run/keyhalf-boot/code ] || keyhalf-boot ended
