@@ -223,3 +223,25 @@ impl<'site, S: Servers<'site>> Servers<'site> for Wiretap<'_, 'site, S> {
         self.address
     }
 }
+
+/// Sends a verifier what a node has sent it before, and wants each of it refused.
+///
+/// # Errors
+/// It doesn't answer.
+///
+/// # Panics
+/// It takes something.
+pub fn takes_nothing_again(verifier: &dyn Servers, recorded: &[Exchange]) -> Result {
+    let host = Client::tls(verifier.verifier(), VERIFIER_PORT, Credential::none())?;
+    for exchange in recorded {
+        // Anybody may open a session, and ask what there is.
+        if exchange.method == "GET" || exchange.path.ends_with("/sessions") {
+            continue;
+        }
+        let body = serde_json::from_str(&exchange.body)?;
+        let answer = host.send(&exchange.method, &exchange.path, Some(&body))?;
+        let (path, status) = (&exchange.path, answer.status);
+        assert!(status >= 400, "{path}: {status} {}", answer.body);
+    }
+    Ok(())
+}

@@ -7,11 +7,10 @@ use hw_tests::guest::network::reachable_address;
 use hw_tests::guest::tpm::GuestTpm;
 use hw_tests::guest::{Guest, configuration, verifier_word};
 use hw_tests::node::Build;
-use hw_tests::raw::{Client, Credential};
 use hw_tests::relay::{Exchange, Lie, honest};
-use hw_tests::servers::{Servers, VERIFIER_PORT, Verifier};
+use hw_tests::servers::{Servers, Verifier};
 use hw_tests::site::{programs, story};
-use hw_tests::tap::Wiretap;
+use hw_tests::tap::{Wiretap, takes_nothing_again};
 use hw_tests::tenant::Tenant;
 
 use crate::early_boot::{
@@ -29,7 +28,7 @@ fn recorded_release_opens_nothing_later() {
         let mut guest = install(&tap, &tenant, tpm)?;
         deposit(&tenant, &introduce(&guest)?)?;
         let recorded = good_boot(&tap, &guest)?;
-        verifier_takes_nothing(&verifier, &recorded)?;
+        takes_nothing_again(&verifier, &recorded)?;
 
         guest.append("keyhalf.deadline=15s");
         // The verifier's part from the first word to the last; then what hands out the payload alone, and the rest is true.
@@ -105,27 +104,6 @@ fn good_boot<'site>(
     has_the_secret(&mut boot)?;
     boot.power_off()?;
     Ok(tap.relay().heard().split_off(before))
-}
-
-/// Sends the verifier what the node has sent, and wants each of it refused.
-fn verifier_takes_nothing(verifier: &Verifier<'_>, recorded: &[Exchange]) -> Result {
-    let host = Client::tls(verifier.address(), VERIFIER_PORT, Credential::none())?;
-    for exchange in recorded {
-        // Anybody may open a session, and ask what there is.
-        if exchange.method == "GET" || exchange.path.ends_with("/sessions") {
-            continue;
-        }
-        let body = serde_json::from_str(&exchange.body)?;
-        let answer = host.send(&exchange.method, &exchange.path, Some(&body))?;
-        let path = &exchange.path;
-        assert!(
-            answer.status >= 400,
-            "{path}: {} {}",
-            answer.status,
-            answer.body
-        );
-    }
-    Ok(())
 }
 
 /// Answers each request as the one in the same place was answered when it was recorded.
