@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | [`site`] | one scenario: its directory, its addresses, its logs |
 //! | [`machine`] | a machine's file system |
+//! | [`network`] | hosts that have a network between them |
 //! | [`process`] | a running program and what it logged |
 //! | [`swtpm`], [`bus`] | a TPM, and the wire between it and whoever uses it |
 //! | [`servers`], [`node`], [`tenant`] | keyhalf's programs |
@@ -27,6 +28,7 @@ pub mod keylime;
 pub mod liar;
 pub mod machine;
 pub mod measured;
+pub mod network;
 pub mod node;
 pub mod operator;
 pub mod payload;

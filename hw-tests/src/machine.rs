@@ -26,6 +26,16 @@ pub const LANDING: &str = "/run/keyhalf";
 pub struct Machine {
     dir: PathBuf,
     holder: Child,
+    network: Wires,
+}
+
+/// To which network a machine belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wires {
+    /// To that of all scenarios.
+    Shared,
+    /// To one of its own.
+    Own,
 }
 
 impl Machine {
@@ -34,6 +44,19 @@ impl Machine {
     /// # Errors
     /// The namespace can't be made.
     pub fn new(site: &Site, name: &str) -> Result<Self> {
+        Self::make(site, name, Wires::Shared)
+    }
+
+    /// The same with a network of its own, in which no device is up: [`Network::host`](crate::network::Network::host) connects
+    /// it.
+    ///
+    /// # Errors
+    /// As [`Machine::new`].
+    pub fn with_network(site: &Site, name: &str) -> Result<Self> {
+        Self::make(site, name, Wires::Own)
+    }
+
+    fn make(site: &Site, name: &str, network: Wires) -> Result<Self> {
         let dir = site.dir().join(name);
         for part in ["keylime", "root", "work"] {
             fs::create_dir_all(dir.join(part))?;
@@ -47,7 +70,11 @@ impl Machine {
             mount --bind "$2/root" /root
             echo ready
             exec cat"#;
-        let mut holder = Command::new("unshare")
+        let mut holder = Command::new("unshare");
+        if network == Wires::Own {
+            holder.arg("--net");
+        }
+        let mut holder = holder
             .args([
                 "--mount",
                 "--propagation",
@@ -73,7 +100,11 @@ impl Machine {
         if said != "ready\n" {
             return Err(format!("machine {name}: its mounts failed").into());
         }
-        Ok(Self { dir, holder })
+        Ok(Self {
+            dir,
+            holder,
+            network,
+        })
     }
 
     /// A command on this machine, with a clean environment. `program` is one of ours, or any that `PATH` finds.
@@ -82,6 +113,9 @@ impl Machine {
         let ours_exists = site::programs().is_ok_and(|dir| dir.join(program).exists());
         let mut command = Command::new("nsenter");
         command.arg(format!("--mount=/proc/{}/ns/mnt", self.holder.id()));
+        if self.network == Wires::Own {
+            command.arg(format!("--net=/proc/{}/ns/net", self.holder.id()));
+        }
         command.arg("--").args(["env", "--chdir"]).arg(self.work());
         command.arg(if ours_exists {
             ours.as_os_str()
@@ -96,6 +130,11 @@ impl Machine {
             )
             .env("HOME", "/root");
         command
+    }
+
+    /// The process whose namespaces are the machine's.
+    pub(crate) fn holder(&self) -> u32 {
+        self.holder.id()
     }
 
     /// Its `/root`, as seen from outside.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::machine::{KEYLIME, Machine, PROGRAMS};
+use crate::network::Network;
 use crate::process::{LIMIT, Log, Program};
 use crate::servers::{Servers, VERIFIER_PORT};
 use crate::site::{Site, fresh_address};
@@ -101,14 +102,24 @@ impl<'site> Node<'site> {
     /// No namespace for it.
     pub fn install(servers: &impl Servers<'site>, tpm: Swtpm, options: &[&str]) -> Result<Self> {
         let address = fresh_address();
-        let (tcti, ip, registrar) = (
-            tpm.tcti(),
-            address.to_string(),
-            servers.registrar().to_string(),
-        );
-        let places = ["--tcti", &tcti, "--ip", &ip, "--registrar-ip", &registrar];
-        let arguments = [&["serve"], &places[..], options].concat();
+        let arguments = serving(servers, &tpm, address, options);
         Self::new(servers, tpm, address, &arguments)
+    }
+
+    /// As [`Node::install`], on a host of a network, with a TPM that is reached over it.
+    ///
+    /// # Errors
+    /// No host or no address on the network.
+    pub fn install_on(
+        network: &Network,
+        servers: &impl Servers<'site>,
+        options: &[&str],
+    ) -> Result<Self> {
+        let site = servers.site();
+        let tpm = Swtpm::fresh_at(site, network.address()?)?;
+        let (machine, address) = network.host(site)?;
+        let arguments = serving(servers, &tpm, address, options);
+        Self::on(machine, servers, tpm, address, &arguments)
     }
 
     /// A node whose agent calls its verifier, in the mode `provision` or `push`, and isn't started yet. Its identifier is its
@@ -127,6 +138,7 @@ impl<'site> Node<'site> {
         let places = ["--tcti", &tcti, "--registrar-ip", &registrar];
         let identity = ["--verifier-url", &verifier, "--uuid", "hash_ek"];
         let arguments = [&[mode], &places[..], &identity, options].concat();
+        let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
         Self::new(servers, tpm, fresh_address(), &arguments)
     }
 
@@ -161,7 +173,7 @@ impl<'site> Node<'site> {
         address: Ipv4Addr,
         file: &Path,
     ) -> Result<Self> {
-        let mut node = Self::new(servers, tpm, address, &["serve"])?;
+        let mut node = Self::new(servers, tpm, address, &["serve".to_owned()])?;
         let copy = node.machine.work().join("agent.conf");
         fs::copy(file, &copy)?;
         let tcti = node.tpm.tcti();
@@ -174,10 +186,20 @@ impl<'site> Node<'site> {
         servers: &impl Servers<'site>,
         tpm: Swtpm,
         address: Ipv4Addr,
-        arguments: &[&str],
+        arguments: &[String],
+    ) -> Result<Self> {
+        let machine = Machine::new(servers.site(), &format!("node-{address}"))?;
+        Self::on(machine, servers, tpm, address, arguments)
+    }
+
+    fn on(
+        machine: Machine,
+        servers: &impl Servers<'site>,
+        tpm: Swtpm,
+        address: Ipv4Addr,
+        arguments: &[String],
     ) -> Result<Self> {
         let site = servers.site();
-        let machine = Machine::new(site, &format!("node-{address}"))?;
         servers.introduce_to(&machine)?;
         let environment = match env::var(RUN_AS) {
             Ok(user) => {
@@ -193,7 +215,7 @@ impl<'site> Node<'site> {
             address,
             tpm,
             build: Build::Usual,
-            arguments: arguments.iter().map(|&word| word.to_owned()).collect(),
+            arguments: arguments.to_vec(),
             environment,
             running: None,
         })
@@ -334,4 +356,21 @@ impl<'site> Node<'site> {
             .unwrap_or(0);
         entries == 0
     }
+}
+
+/// The command line of an agent that listens at an address.
+fn serving<'site>(
+    servers: &impl Servers<'site>,
+    tpm: &Swtpm,
+    address: Ipv4Addr,
+    options: &[&str],
+) -> Vec<String> {
+    let (tcti, ip, registrar) = (
+        tpm.tcti(),
+        address.to_string(),
+        servers.registrar().to_string(),
+    );
+    let places = ["--tcti", &tcti, "--ip", &ip, "--registrar-ip", &registrar];
+    let words = [&["serve"], &places[..], options].concat();
+    words.into_iter().map(str::to_owned).collect()
 }

@@ -33,7 +33,15 @@ impl Swtpm {
     /// # Errors
     /// swtpm_setup or swtpm fails.
     pub fn fresh(site: &Site) -> Result<Self> {
-        Self::new(site, &["--create-ek-cert"])
+        Self::fresh_at(site, fresh_address())
+    }
+
+    /// As [`Swtpm::fresh`], reached at an address of one's choice.
+    ///
+    /// # Errors
+    /// As [`Swtpm::fresh`].
+    pub fn fresh_at(site: &Site, address: Ipv4Addr) -> Result<Self> {
+        Self::new(site, address, &["--create-ek-cert"])
     }
 
     /// A new TPM without an endorsement certificate, switched on.
@@ -41,11 +49,10 @@ impl Swtpm {
     /// # Errors
     /// As [`Swtpm::fresh`].
     pub fn without_certificate(site: &Site) -> Result<Self> {
-        Self::new(site, &[])
+        Self::new(site, fresh_address(), &[])
     }
 
-    fn new(site: &Site, extras: &[&str]) -> Result<Self> {
-        let address = fresh_address();
+    fn new(site: &Site, address: Ipv4Addr, extras: &[&str]) -> Result<Self> {
         let dir = site.dir().join(format!("tpm-{address}"));
         fs::create_dir_all(&dir)?;
         manufacture(&dir, extras)?;
