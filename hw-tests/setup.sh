@@ -6,14 +6,14 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 
-# What the programs link to, what the scenarios run (Python for revocation actions), what packs images and packages for the
+# What the programs link to, what the scenarios run (Python for revocation actions, SSH for a node that is kept out), what packs images and packages for the
 # tools that read them, and what compiles C for ring and SQLite.
 packages=(gcc binutils libc6-dev pkg-config libtss2-dev swtpm swtpm-tools tpm2-tools iproute2 procps openssl python3
-    dpkg gzip lz4 tar xz-utils zstd)
+    openssh-client dropbear-bin dpkg gzip lz4 tar xz-utils zstd)
 # What the static agents are built with and, for Arm, run by.
 static_packages=(musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static)
 # What boots guests; what they boot is unpacked below the target directory, see unpack_guest.
-guest_packages=(qemu-system-x86 ovmf musl-tools e2fsprogs cryptsetup-bin openssh-client systemd-boot-efi)
+guest_packages=(qemu-system-x86 ovmf musl-tools e2fsprogs cryptsetup-bin systemd-boot-efi)
 # A Debian system that makes initramfs images, with all that these depend on.
 system_packages=(base-files bash coreutils dash debianutils diffutils findutils grep gzip sed tar util-linux mount libc-bin mawk
     cpio kmod udev systemd systemd-sysv procps iproute2 iputils-arping isc-dhcp-client e2fsprogs cryptsetup cryptsetup-initramfs openssh-client
@@ -55,7 +55,7 @@ install_packages() {
 # Not Debian: say what has to be there.
 check_tools() {
     local tool
-    for tool in cc pkg-config swtpm swtpm_setup tpm2_createprimary ip openssl python3 dpkg-deb gzip lz4 tar xz zstd; do
+    for tool in cc pkg-config swtpm swtpm_setup tpm2_createprimary ip openssl python3 ssh dropbear dpkg-deb gzip lz4 tar xz zstd; do
         command -v "$tool" >/dev/null || die "$tool is missing; on Debian it comes with one of: ${packages[*]}"
     done
     pkg-config --exists tss2-esys || die "libtss2's development files are missing (tss2-esys.pc)"

@@ -154,3 +154,10 @@ pub fn random<const N: usize>() -> Result<[u8; N]> {
     SysRng.try_fill_bytes(&mut bytes)?;
     Ok(bytes)
 }
+
+/// SHA-256 of bytes, in hexadecimal digits.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    let digest = sha2::Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}

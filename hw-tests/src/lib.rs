@@ -18,6 +18,7 @@
 //! | [`measured`] | what a node's kernel and firmware measured |
 //! | [`payload`] | payload folders, and archives that nobody should open |
 //! | [`byhand`] | the tenant without its program |
+//! | [`receivers`] | many agents that are told of revocations, and no more |
 //! | [`raw`], [`liar`] | hostile clients, and a hostile agent |
 
 pub mod bus;
@@ -34,6 +35,7 @@ pub mod operator;
 pub mod payload;
 pub mod process;
 pub mod raw;
+pub mod receivers;
 pub mod relay;
 pub mod servers;
 pub mod site;

@@ -133,13 +133,25 @@ impl<'site> Node<'site> {
         mode: &str,
         options: &[&str],
     ) -> Result<Self> {
-        let (tcti, registrar) = (tpm.tcti(), servers.registrar().to_string());
-        let verifier = format!("https://{}:{VERIFIER_PORT}", servers.verifier());
-        let places = ["--tcti", &tcti, "--registrar-ip", &registrar];
-        let identity = ["--verifier-url", &verifier, "--uuid", "hash_ek"];
-        let arguments = [&[mode], &places[..], &identity, options].concat();
-        let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
+        let arguments = calling(servers, &tpm, mode, options);
         Self::new(servers, tpm, fresh_address(), &arguments)
+    }
+
+    /// As [`Node::calling`], on a host of a network, with a TPM that is reached over it.
+    ///
+    /// # Errors
+    /// As [`Node::install_on`].
+    pub fn calling_on(
+        network: &Network,
+        servers: &impl Servers<'site>,
+        mode: &str,
+        options: &[&str],
+    ) -> Result<Self> {
+        let site = servers.site();
+        let tpm = Swtpm::fresh_at(site, network.address()?)?;
+        let (machine, address) = network.host(site)?;
+        let arguments = calling(servers, &tpm, mode, options);
+        Self::on(machine, servers, tpm, address, &arguments)
     }
 
     /// Runs the agent to its end, with these options beside its own.
@@ -372,5 +384,20 @@ fn serving<'site>(
     );
     let places = ["--tcti", &tcti, "--ip", &ip, "--registrar-ip", &registrar];
     let words = [&["serve"], &places[..], options].concat();
+    words.into_iter().map(str::to_owned).collect()
+}
+
+/// The command line of an agent that calls its verifier.
+fn calling<'site>(
+    servers: &impl Servers<'site>,
+    tpm: &Swtpm,
+    mode: &str,
+    options: &[&str],
+) -> Vec<String> {
+    let (tcti, registrar) = (tpm.tcti(), servers.registrar().to_string());
+    let verifier = format!("https://{}:{VERIFIER_PORT}", servers.verifier());
+    let places = ["--tcti", &tcti, "--registrar-ip", &registrar];
+    let identity = ["--verifier-url", &verifier, "--uuid", "hash_ek"];
+    let words = [&[mode], &places[..], &identity, options].concat();
     words.into_iter().map(str::to_owned).collect()
 }

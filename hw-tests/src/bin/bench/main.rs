@@ -14,6 +14,7 @@
 //! | [`open`], [`corpus`] | `payload_open_mb_per_s`, `payload_open_ratio`, `payload_open_worst_ratio` |
 //! | [`provision`] | `provision_overhead_ms`, `provision_bytes_on_wire` |
 //! | [`push`], [`caller`] | `push_attestations_per_s_per_core` |
+//! | [`revocation`] | `revocation_to_action_ms`, `revocation_fanout_1000_ms` |
 //! | [`stack`] | `core_stack_bytes` |
 //! | [`verifier`] | `verifier_cpu_us_per_attestation`, `verifier_cpu_us_per_attestation_ima_10k`, `verifier_cpu_ima_10k_percent` |
 //! | [`figure`], [`meter`] | what a figure is, and what it is read from |
@@ -31,6 +32,7 @@ mod meter;
 mod open;
 mod provision;
 mod push;
+mod revocation;
 mod stack;
 mod verifier;
 
@@ -43,7 +45,7 @@ use hw_tests::site::Site;
 /// Measures one or several figures.
 type Measure = fn(&Site) -> Result<Vec<Figure>>;
 
-const ALL: [(&str, Measure); 15] = [
+const ALL: [(&str, Measure); 17] = [
     ("delivery", delivery::add_to_script_done),
     ("quotes", agent::quote_cpu),
     ("start", agent::start_overhead),
@@ -52,6 +54,8 @@ const ALL: [(&str, Measure); 15] = [
     ("payload", open::figures),
     ("provision", provision::provision),
     ("push", push::per_core),
+    ("revocation", revocation::to_action),
+    ("fanout", revocation::fanout),
     ("stack", stack::core_stack),
     ("verifier", verifier::cpu_per_attestation),
     ("verifier_ima", verifier::cpu_with_ima),
