@@ -120,6 +120,12 @@ fn archives_of_other_writers() {
             include_bytes!("../vectors/zip/fuzzed-extra-field.zip"),
             &infozip,
         ),
+        (
+            // Found by fuzzing: the crate zip 8.6.0 believes a zip64 field that nothing in the entry refers to.
+            "fuzzed-zip64-field",
+            include_bytes!("../vectors/zip/fuzzed-zip64-field.zip"),
+            &infozip,
+        ),
     ];
     for (name, archive, want) in rows {
         let (result, events) = unpack_all(archive);
