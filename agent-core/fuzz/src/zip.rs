@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io::{Cursor, Read, Write};
 
+use ::zip::read::ZipFile;
 use ::zip::write::{SimpleFileOptions, ZipWriter};
 use ::zip::{DateTime, ZipArchive};
 use agent_core::payload::inflate::{InflateError, Inflater};
@@ -106,7 +107,7 @@ fn check_reference(data: &[u8], events: &[Event]) {
         let Ok(mut entry) = archive.by_index(at) else {
             continue;
         };
-        if entry.extra_data().is_some_and(has_zip64) {
+        if is_misread(&entry, data) {
             continue;
         }
         let name = String::from_utf8(entry.name_raw().to_vec()).unwrap();
@@ -129,21 +130,21 @@ fn check_reference(data: &[u8], events: &[Event]) {
     }
 }
 
-/// Whether there is a zip64 field. The reference takes an offset from it even where the entry's own isn't full, and reads another file
-/// then.
-fn has_zip64(mut extra: &[u8]) -> bool {
-    while let [low, high, size_low, size_high, rest @ ..] = extra {
-        if [*low, *high] == ZIP64 {
-            return true;
-        }
-        let size = usize::from(u16::from_le_bytes([*size_low, *size_high]));
-        extra = rest.get(size..).unwrap_or_default();
-    }
-    false
+/// Whether the crate took sizes or the offset of an entry from elsewhere than its record in the directory, though that has them: from
+/// an extra field that looks like zip64's. It reads another file then.
+fn is_misread(entry: &ZipFile<'_, Cursor<&[u8]>>, data: &[u8]) -> bool {
+    let record = data.get(entry.central_header_start() as usize..);
+    let said = [
+        (20, entry.compressed_size()),
+        (24, entry.size()),
+        (42, entry.header_start()),
+    ];
+    said.into_iter().any(|(at, read)| {
+        let field = record.and_then(|record| record.get(at..)?.first_chunk());
+        let own = field.map_or(u32::MAX, |field| u32::from_le_bytes(*field));
+        own != u32::MAX && u64::from(own) != read
+    })
 }
-
-/// The identifier of a zip64 field.
-const ZIP64: [u8; 2] = 1_u16.to_le_bytes();
 
 /// What a deflated file's stream gives in one piece; `None` where the reference finds no stream at all. Then there is nothing to
 /// compare with but the CRC, which the archive's own reader has checked.
