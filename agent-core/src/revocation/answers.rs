@@ -114,3 +114,114 @@ pub fn write_outcomes_body(
 
 const LAST: &str = "last";
 const ENTRIES: &str = "entries";
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::boxed::Box;
+    use std::format;
+    use std::string::{String, ToString};
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::wire::text::MAX_UUID_BYTES;
+
+    const LOG: &str =
+        "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff-0123456789abcdef";
+
+    fn answer(log: &str, entries: &str) -> String {
+        format!(
+            r#"{{"data":{{"type":"revocations","attributes":{{"log_id":{log},"last":9,"entries":{entries}}}}}}}"#
+        )
+    }
+
+    fn handed_over(body: &str, most: usize) -> (Vec<String>, Result<(), FormError>) {
+        let mut buffer = Box::new([0; MAX_MESSAGE_BYTES]);
+        let mut got = Vec::new();
+        let delivered = Delivered::from_answer(body.as_bytes()).unwrap();
+        let end = delivered.each(&mut buffer, &mut |notice| {
+            got.push(format!("{} {:?}", notice.message(), notice.signature()));
+            got.len() < most
+        });
+        (got, end)
+    }
+
+    #[test]
+    fn entries_are_handed_over_one_by_one() {
+        let log = format!("\"{LOG}\"");
+        let three = answer(
+            &log,
+            r#"[{"msg":"{\"a\":\"\u00fc\"}","signature":"AQI="}, {"signature":"Aw==","msg":"b","x":1},{"msg":"c"}]"#,
+        );
+        let delivered = Delivered::from_answer(three.as_bytes()).unwrap();
+        assert_eq!((delivered.log_id, delivered.last), (LogId::parse(LOG), 9));
+        let all = [r#"{"a":"ü"} [1, 2]"#.to_string(), "b [3]".to_string()];
+        let missing = FormError::Missing { name: "signature" };
+        assert_eq!(handed_over(&three, 9), (all.to_vec(), Err(missing)));
+        assert_eq!(handed_over(&three, 1), (all[..1].to_vec(), Ok(())));
+        assert_eq!(handed_over(&answer("null", "[]"), 9), (Vec::new(), Ok(())));
+        let long = format!(
+            r#"[{{"msg":"{}","signature":"AQ=="}}]"#,
+            "a".repeat(MAX_MESSAGE_BYTES + 1)
+        );
+        let too_long = FormError::TooLong { name: "msg" };
+        assert_eq!(handed_over(&answer(&log, &long), 9).1, Err(too_long));
+    }
+
+    #[test]
+    fn answers_that_are_none() {
+        let usual = answer(&format!("\"{LOG}\""), "[]");
+        let member = |name| Some(PushError::Member { name });
+        for (from, to, wanted) in [
+            ("data", "x", member("data")),
+            ("log_id", "x", member("log_id")),
+            (LOG, "x", member("log_id")),
+            ("\"last\":9", "\"last\":-9", member("last")),
+            ("entries", "x", member("entries")),
+            ("entries", "entries", None),
+        ] {
+            let body = usual.replacen(from, to, 1);
+            let error = Delivered::from_answer(body.as_bytes()).err();
+            assert_eq!(error, wanted, "{to}");
+        }
+    }
+
+    #[test]
+    fn paths_fit_and_bodies_are_as_they_are_read() {
+        let agent = Uuid::parse(&"n".repeat(MAX_UUID_BYTES)).unwrap();
+        let standing = Standing {
+            log_id: LogId::parse(LOG),
+            position: 7,
+            wanted: u64::MAX,
+        };
+        let mut path = heapless::String::<{ 2 * MAX_UUID_BYTES + 96 }>::new();
+        write_entries_path(&mut path, &agent, &standing).unwrap();
+        let end = format!("/revocations?log_id={LOG}&after={}", u64::MAX - 1);
+        assert!(path.ends_with(&end), "{path}");
+        path.clear();
+        let agent = Uuid::parse("n").unwrap();
+        let none = Standing {
+            log_id: None,
+            position: 0,
+            wanted: 1,
+        };
+        write_entries_path(&mut path, &agent, &none).unwrap();
+        assert_eq!(path, "/v3.0/agents/n/revocations?after=0");
+        path.clear();
+        write_outcomes_path(&mut path, &agent).unwrap();
+        assert_eq!(path, "/v3.0/agents/n/revocations/outcomes");
+        let mut body = heapless::String::<512>::new();
+        let last = write_outcomes_body(&mut body, &standing, |each| {
+            each(7, &mut core::iter::empty());
+        });
+        assert_eq!(last, Ok(Some(7)));
+        assert_eq!(
+            body,
+            format!(
+                r#"{{"data":{{"type":"revocation_outcomes","attributes":{{"log_id":"{LOG}","position":7,"outcomes":[{{"number":7,"actions":[]}}]}}}}}}"#
+            )
+            .as_str()
+        );
+    }
+}

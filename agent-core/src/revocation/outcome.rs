@@ -120,3 +120,97 @@ fn write_action(
 
 /// What is written after an entry or an action at most: a count of those left out, and brackets.
 const SPARE_BYTES: usize = 40;
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::string::{String, ToString};
+    use std::vec::Vec;
+
+    use super::*;
+
+    fn write<const N: usize>(entries: &[(u64, &[ActionOutcome<'_>])]) -> (String, Option<u64>) {
+        let mut out = heapless::String::<N>::new();
+        let mut object = ObjectWriter::begin(out.as_mut_view()).unwrap();
+        let last = write_outcomes(&mut object, |each| {
+            let _ = entries
+                .iter()
+                .take_while(|(number, actions)| each(*number, &mut actions.iter().copied()))
+                .count();
+        });
+        object.end().unwrap();
+        (out.as_str().to_string(), last.unwrap())
+    }
+
+    fn action<'a>(name: &'a str, end: ActionEnd<'a>) -> ActionOutcome<'a> {
+        let duration_ms = 2;
+        ActionOutcome {
+            name,
+            end,
+            duration_ms,
+        }
+    }
+
+    #[test]
+    fn every_end_has_its_member() {
+        let actions = [
+            action("update-crl", ActionEnd::Exited { code: -1 }),
+            action("a", ActionEnd::Signal { signal: 9 }),
+            action("b", ActionEnd::TimedOut),
+            action("c", ActionEnd::Interrupted),
+            action("d", ActionEnd::NotRun { error: "no \"d\"" }),
+        ];
+        let (text, last) = write::<1024>(&[(8, &actions), (9, &[])]);
+        assert_eq!(last, Some(9));
+        assert_eq!(
+            text,
+            concat!(
+                r#"{"outcomes":[{"number":8,"actions":["#,
+                r#"{"name":"update-crl","exit_code":-1,"duration_ms":2},"#,
+                r#"{"name":"a","signal":9,"duration_ms":2},"#,
+                r#"{"name":"b","timed_out":true,"duration_ms":2},"#,
+                r#"{"name":"c","interrupted":true,"duration_ms":2},"#,
+                r#"{"name":"d","error":"no \"d\"","duration_ms":2}]},"#,
+                r#"{"number":9,"actions":[]}]}"#
+            )
+        );
+        assert_eq!(write::<64>(&[]), (r#"{"outcomes":[]}"#.into(), None));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_whole() {
+        let long = "ä".repeat(60);
+        let one = [action(&long, ActionEnd::TimedOut)];
+        let five = [action(&long, ActionEnd::TimedOut); 5];
+        // Five fit nowhere; alone they are cut short, behind another they wait.
+        let (text, last) = write::<512>(&[(1, &five), (2, &one)]);
+        assert_eq!((last, text.matches("name").count()), (Some(1), 2));
+        assert!(text.ends_with(r#"],"more":3}]}"#), "{text}");
+        let (text, last) = write::<512>(&[(1, &one), (2, &five)]);
+        assert_eq!((last, text.matches("name").count()), (Some(1), 1));
+        assert!(text.ends_with(r#""duration_ms":2}]}]}"#), "{text}");
+        // Whatever the room is, what is written is whole.
+        let sizes = [
+            write::<160>,
+            write::<230>,
+            write::<300>,
+            write::<352>,
+            write::<400>,
+        ];
+        for write in sizes {
+            let entries: [(u64, &[_]); 3] = [
+                (u64::MAX - 2, &five),
+                (u64::MAX - 1, &one),
+                (u64::MAX, &one),
+            ];
+            let (text, last) = write(&entries);
+            let root = crate::wire::json::Value::parse(text.as_bytes()).unwrap();
+            let written: Vec<_> = root.member("outcomes").unwrap().items().collect();
+            let numbers = written
+                .iter()
+                .map(|one| one.member("number").unwrap().number());
+            assert_eq!(numbers.last().flatten(), last, "{text}");
+        }
+    }
+}
