@@ -10,7 +10,6 @@ mod answer;
 mod delivery;
 mod keyring;
 mod note;
-mod notices;
 mod step;
 
 use heapless::string::StringView;
@@ -19,7 +18,7 @@ use crate::http::Status;
 use crate::http::head::{Length, RequestHead};
 use crate::payload::halves::{Half, Key};
 use crate::payload::seal;
-use crate::revocation::Act;
+use crate::revocation::{Act, Each, Heard, LogId, hear, write_outcomes, write_standing};
 use crate::tpm::Tpm;
 use crate::tpm::quoting::{self, Quoted, Subject};
 use crate::wire::form::{Sealed, UKey, VKey};
@@ -29,7 +28,6 @@ use crate::wire::text::{Hex, Nonce, Uuid};
 
 use delivery::{Delivery, Stage};
 use keyring::{Fit, Keyring};
-use notices::Notices;
 
 pub use answer::{Refusal, refuse};
 pub use delivery::{Clipped, DeliveryNumber, OUTPUT_TAIL_BYTES, ScriptEnd, ScriptReport};
@@ -40,8 +38,8 @@ pub use step::{Duty, Lease, Notes, OpenedPayload, Outcome, Peer, Plan, Request};
 /// control characters (6 bytes for each of [`OUTPUT_TAIL_BYTES`]).
 pub const MAX_ANSWER_BYTES: usize = 8 * 1024;
 
-/// The largest body without a payload: a revocation notice, escaped.
-pub const MAX_SMALL_BODY_BYTES: u64 = 16 * 1024;
+/// The largest body without a payload: a revocation notice, each letter of its message escaped, and its signature.
+pub const MAX_SMALL_BODY_BYTES: u64 = 72 * 1024;
 
 /// What a payload's body holds beside the payload's base64: the encrypted half, the tag, names and blanks.
 pub const UKEY_REST_BYTES: u64 = 4 * 1024;
@@ -72,7 +70,6 @@ pub struct Agent<V> {
     sealed: Option<Sealed<V>>,
     delivery: Delivery,
     leased: bool,
-    notices: Notices,
 }
 
 impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
@@ -85,7 +82,6 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
             sealed: None,
             delivery: Delivery::default(),
             leased: false,
-            notices: Notices::default(),
         }
     }
 
@@ -159,6 +155,9 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
         let mut duty = None;
         let logs = request.logs();
         let answered = match request {
+            Request::Ask(Route::Outcomes { log_id, after }) => {
+                Ok(answer_outcomes(log_id.as_ref(), after, act, out))
+            }
             Request::Ask(route) => self.answer(&route, tpm, &mut notes, out),
             Request::UKey(lease, ukey) => {
                 self.give_up(lease);
@@ -172,9 +171,11 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
                 answer::accept(out)
             }),
             Request::Notice(notice) => {
-                let (taken, note) = self.notices.take(&notice, act);
-                put(&mut notes, note);
-                taken.map(|()| answer::accept(out))
+                let heard = hear(&notice, act);
+                put(&mut notes, Note::of(&heard));
+                heard
+                    .map(|heard| answer_heard(&heard, act, out))
+                    .map_err(Refusal::Notice)
             }
         };
         Outcome {
@@ -232,8 +233,10 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
                 }))
             }
             Route::Outcome => Ok(answer::succeed(out, |results| self.delivery.write(results))),
-            // Their bodies make other requests of them.
-            Route::UKey | Route::VKey | Route::Revocation => Err(Refusal::NoLength),
+            // Their bodies make other requests of them, and the last is answered by the shell's memory.
+            Route::UKey | Route::VKey | Route::Revocation | Route::Outcomes { .. } => {
+                Err(Refusal::NoLength)
+            }
         }
     }
 
@@ -405,6 +408,30 @@ fn decrypt_half<T: Tpm>(encrypted: &[u8], tpm: &mut T, notes: &mut Notes) -> Res
     })?;
     let bytes = opened.bytes.as_ref().get(..opened.len);
     Half::from_slice(bytes.unwrap_or_default()).map_err(|_| Refusal::KeyLength)
+}
+
+/// What the sender of a notice learns: Keylime's answer, or where the log stands.
+fn answer_heard(heard: &Heard, act: &dyn Act, out: &mut StringView) -> Status {
+    let of = match heard {
+        Heard::Silence | Heard::Plain(_) => return answer::accept(out),
+        Heard::Kept => None,
+        Heard::Entry { log_id, .. } => Some(log_id),
+    };
+    let standing = act.standing(of);
+    answer::succeed(out, |results| write_standing(results, &standing))
+}
+
+fn answer_outcomes(of: Option<&LogId>, after: u64, act: &dyn Act, out: &mut StringView) -> Status {
+    let standing = act.standing(of);
+    answer::succeed(out, |results| {
+        write_standing(results, &standing)?;
+        let write = |each: &mut Each<'_>| {
+            if let Some(log_id) = &standing.log_id {
+                act.outcomes(log_id, after, each);
+            }
+        };
+        write_outcomes(results, write).map(drop)
+    })
 }
 
 fn open<V: AsRef<[u8]> + AsMut<[u8]>>(

@@ -1,7 +1,7 @@
 //! An agent that calls its verifier: decides the next request or duty from what came, and holds no socket, clock or file.
 //!
 //! It proves its key, reads the deposit and refuses a bad one at once, has the sealed bytes fetched, attests a key of this
-//! boot, asks for V, opens, has it unpacked, **caps**, has the script run, and reports. Whatever is answered: no key serves
+//! boot, asks for V, opens, has it unpacked, **caps**, has the script run, reports, and has revocations acted on. Whatever is answered: no key serves
 //! twice, every retry is bounded, and once a release was asked for, no way out leaves the boot uncapped.
 //!
 //! The rules stand in `agent-core/docs/agent-driven.md`.
@@ -18,6 +18,7 @@ mod deposit;
 mod end;
 mod last_good;
 mod line;
+mod news;
 mod opening;
 mod pace;
 mod report;
@@ -40,6 +41,7 @@ use attesting::Round;
 use deposit::Wanted;
 use last_good::Copies;
 use line::Line;
+use news::News;
 use pace::Pauses;
 use report::Report;
 
@@ -48,7 +50,7 @@ pub use end::{End, Refusal, Unusable, Why};
 pub use last_good::{Forget, MAX_COPY_HEAD_BYTES, NoCopy};
 pub use pace::{MAX_RETRY_AFTER_MS, Moment, Pace};
 pub use report::ScriptOutcome;
-pub use step::{Fetch, Fetched, MAX_PATH_BYTES, Request, Reread, Step, Unpack};
+pub use step::{CatchUp, CaughtUp, Fetch, Fetched, MAX_PATH_BYTES, Request, Reread, Step, Unpack};
 
 /// Signing certificates that a node may trust.
 pub const MAX_SIGNERS: usize = 4;
@@ -140,6 +142,7 @@ pub struct Outbound {
     owes_cap: Option<u8>,
     report: Option<Report>,
     copies: Copies,
+    news: News,
     end: Option<End>,
     tries: Tries,
     path: heapless::String<MAX_PATH_BYTES>,
@@ -175,6 +178,7 @@ impl Outbound {
             owes_cap: None,
             report: None,
             copies: Copies::default(),
+            news: News::default(),
             end: None,
             tries: Tries::default(),
             path: heapless::String::new(),
@@ -243,6 +247,13 @@ impl Outbound {
                     payload_id: wanted.manifest.payload_id,
                     segments: wanted.segments,
                     sha256: &wanted.manifest.sealed_sha256,
+                }),
+                None => Step::Done(End::Stopped),
+            },
+            Advance::CatchUp => match self.line.token() {
+                Some(token) => Step::CatchUp(CatchUp {
+                    agent: &self.config.agent,
+                    token,
                 }),
                 None => Step::Done(End::Stopped),
             },

@@ -4,7 +4,9 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 use agent_core::agent::{Agent, AgentConfig, Duty, Note};
 use agent_core::drive::{AllLent, Shell};
-use agent_core::revocation::{Act, Full, Verify, VerifyError};
+use agent_core::revocation::{
+    Act, ActError, Each, Full, Ledger, LogId, Message, Offer, Standing, Taken, Verify, VerifyError,
+};
 use agent_core::tpm::Tpm;
 use agent_core::wire::log::LogKind;
 
@@ -20,6 +22,7 @@ pub struct Node<T> {
     work: Inlet,
     notifier: RwLock<Option<Notifier>>,
     logs: Shelves,
+    ledger: Mutex<Ledger>,
 }
 
 struct Parts<T> {
@@ -32,11 +35,14 @@ impl<T: Tpm> Node<T> {
     #[must_use]
     pub fn new(config: AgentConfig, tpm: T, work: Inlet) -> Self {
         let agent = Agent::new(config);
+        let mut ledger = Ledger::new();
+        ledger.land(None);
         Self {
             parts: Mutex::new(Parts { agent, tpm }),
             work,
             notifier: RwLock::new(None),
             logs: Shelves::default(),
+            ledger: Mutex::new(ledger),
         }
     }
 
@@ -66,9 +72,34 @@ impl<T> Verify for Node<T> {
 }
 
 impl<T> Act for Node<T> {
-    fn act(&self, message: &str) -> Result<(), Full> {
-        self.work.notice(message)
+    fn act(&self, message: &Message, text: &str) -> Result<Taken, ActError> {
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let anchor = match message {
+            Message::Entry(entry) => entry.log_id.anchor(),
+            _ => "",
+        };
+        match ledger.offer(anchor, message).map_err(ActError::Refused)? {
+            Offer::Take => {
+                self.work.notice(text).map_err(|Full| ActError::Full)?;
+                ledger.take(message);
+                Ok(Taken::Acting)
+            }
+            Offer::Known => Ok(Taken::Known),
+            Offer::Ahead => Ok(Taken::Ahead),
+            Offer::Early => Ok(Taken::Early),
+        }
     }
+
+    fn keep(&self, _: &str, _: &[u8]) -> Result<(), Full> {
+        Err(Full)
+    }
+
+    fn standing(&self, of: Option<&LogId>) -> Standing {
+        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger.standing(of)
+    }
+
+    fn outcomes(&self, _: &LogId, _: u64, _: &mut Each<'_>) {}
 }
 
 impl<T: Tpm> Shell for Node<T> {

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use agent_core::outbound::{
-    Moment, Outbound, OutboundConfig, ScriptOutcome, Step, Unpack, Verify, Why,
+    CaughtUp, Moment, Outbound, OutboundConfig, ScriptOutcome, Step, Unpack, Verify, Why,
 };
 use agent_core::payload::zip::Limits;
 use agent_core::secret::Secret;
@@ -247,6 +247,7 @@ where
                     machine.fetched(&moment, &got.as_fetched());
                 }
                 Step::NoCopy(why) => log::error!("the last good copy is not used: {why}"),
+                Step::CatchUp(_) => machine.caught_up(&moment, CaughtUp::Done),
                 Step::Report(end) => log::info!("payload: {end}"),
                 Step::Done(end) => return Ending::Done(end),
             }

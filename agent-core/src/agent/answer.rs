@@ -6,7 +6,7 @@ use heapless::string::StringView;
 
 use crate::http::Status;
 use crate::http::head::HeadError;
-use crate::revocation::VerifyError;
+use crate::revocation::{LedgerError, NoticeError};
 use crate::wire::form::FormError;
 use crate::wire::json::ObjectWriter;
 use crate::wire::route::{RouteError, VERSION_NOT_SUPPORTED};
@@ -47,10 +47,8 @@ pub enum Refusal {
     NoLog,
     /// A log of this boot is larger than is sent.
     LogTooLarge,
-    /// A revocation notice that doesn't count.
-    Notice(VerifyError),
-    /// Too many revocation notices wait to be acted on.
-    NoticesWait,
+    /// A revocation notice that doesn't count, or that there is no room for.
+    Notice(NoticeError),
     /// The answer doesn't fit its buffer.
     AnswerTooLarge,
 }
@@ -71,7 +69,7 @@ impl Refusal {
             | Self::NoQuote
             | Self::NoLog
             | Self::LogTooLarge
-            | Self::NoticesWait
+            | Self::Notice(NoticeError::Full | NoticeError::Ledger(LedgerError::TooManyLogs))
             | Self::AnswerTooLarge => Status::InternalError,
             Self::Route(_)
             | Self::UnwantedBody
@@ -116,11 +114,7 @@ impl fmt::Display for Refusal {
             Self::NoQuote => "the TPM gives no quote just now; try again",
             Self::NoLog => "a log of this boot cannot be read just now; try again",
             Self::LogTooLarge => "a log of this boot is larger than this agent sends",
-            Self::Notice(VerifyError::NoAnchor) => {
-                "no payload has brought a revocation certificate yet"
-            }
-            Self::Notice(VerifyError::Mismatch) => "the signature is not the revocation notifier's",
-            Self::NoticesWait => "earlier revocation notices are still being acted on; try again",
+            Self::Notice(error) => return error.fmt(out),
             Self::AnswerTooLarge => "the answer is too large",
         };
         out.write_str(text)

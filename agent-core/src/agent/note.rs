@@ -3,6 +3,7 @@
 use core::fmt;
 
 use super::delivery::Clipped;
+use crate::revocation::{Heard, NoticeError, Taken};
 
 /// Something that an operator may want to know of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,19 +32,40 @@ pub enum Note {
     NoLog(Clipped<160>),
     /// The TPM didn't decrypt a key half, and why.
     KeyNotDecrypted(Clipped<160>),
-    /// A revocation notice with the notifier's signature, which is acted on.
-    NoticeVerified,
-    /// A notice that a node doesn't answer, which revokes nobody.
-    NodeSilent,
+    /// A revocation with the notifier's signature, which is acted on; its number, if it is an entry of a log.
+    RevocationTaken(Option<u64>),
     /// One that was taken before.
-    NoticeRepeated,
-    /// One that there is no room for.
-    NoticeTurnedAway,
-    /// A revocation notice that doesn't count.
-    NoticeRefused,
+    RevocationRepeated(Option<u64>),
+    /// An entry whose turn hasn't come.
+    RevocationAhead(u64),
+    /// One that waits for a payload.
+    RevocationKept,
+    /// The news that a node doesn't answer, which revokes nobody.
+    NodeSilent,
+    /// A revocation that there is no room for.
+    RevocationTurnedAway,
+    /// One that doesn't count, and why.
+    RevocationRefused(NoticeError),
 }
 
 impl Note {
+    /// What the log is to say of a notice.
+    pub(super) fn of(heard: &Result<Heard, NoticeError>) -> Self {
+        let (number, taken) = match heard {
+            Err(NoticeError::Full) => return Self::RevocationTurnedAway,
+            Err(error) => return Self::RevocationRefused(*error),
+            Ok(Heard::Silence) => return Self::NodeSilent,
+            Ok(Heard::Kept) => return Self::RevocationKept,
+            Ok(Heard::Plain(taken)) => (None, *taken),
+            Ok(Heard::Entry { number, taken, .. }) => (Some(*number), *taken),
+        };
+        match (taken, number) {
+            (Taken::Acting, _) => Self::RevocationTaken(number),
+            (Taken::Ahead, Some(number)) => Self::RevocationAhead(number),
+            _ => Self::RevocationRepeated(number),
+        }
+    }
+
     /// Whether an operator should see it even in a quiet log.
     #[must_use]
     pub const fn is_warning(&self) -> bool {
@@ -52,9 +74,11 @@ impl Note {
             Self::UReceived { .. }
                 | Self::VReceived
                 | Self::KeyMade
-                | Self::NoticeVerified
+                | Self::RevocationTaken(_)
+                | Self::RevocationRepeated(_)
+                | Self::RevocationAhead(_)
+                | Self::RevocationKept
                 | Self::NodeSilent
-                | Self::NoticeRepeated
         )
     }
 }
@@ -84,15 +108,37 @@ impl fmt::Display for Note {
             Self::KeyNotDecrypted(reason) => {
                 return write!(out, "key half not decrypted: {reason}");
             }
-            Self::NoticeVerified => "revocation notice verified",
-            Self::NodeSilent => {
-                "notice verified that a node does not answer: it revokes nobody, nothing is done"
+            Self::RevocationTaken(number) => {
+                return write_numbered(out, "verified", *number);
             }
-            Self::NoticeRepeated => "revocation notice came again: it is not acted on twice",
-            Self::NoticeTurnedAway => {
+            Self::RevocationRepeated(number) => {
+                return write_numbered(out, "came again: it is not acted on twice", *number);
+            }
+            Self::RevocationAhead(number) => {
+                return write_numbered(
+                    out,
+                    "came early: those before it have to come first",
+                    Some(*number),
+                );
+            }
+            Self::RevocationKept => "revocation notice kept until a payload is in place",
+            Self::NodeSilent => {
+                "notice that a node does not answer: it revokes nobody, nothing is done"
+            }
+            Self::RevocationTurnedAway => {
                 "revocation notice turned away: too many wait; its sender is told to try again"
             }
-            Self::NoticeRefused => "revocation notice refused: not signed by this node's notifier",
+            Self::RevocationRefused(error) => {
+                return write!(out, "revocation notice refused: {error}");
+            }
         })
+    }
+}
+
+fn write_numbered(out: &mut fmt::Formatter<'_>, what: &str, number: Option<u64>) -> fmt::Result {
+    write!(out, "revocation notice {what}")?;
+    match number {
+        Some(number) => write!(out, " (entry {number})"),
+        None => Ok(()),
     }
 }

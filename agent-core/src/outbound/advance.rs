@@ -42,6 +42,9 @@ impl Outbound {
         if let Some(why) = self.copies.take_refused() {
             return Some(Advance::NoCopy(why));
         }
+        if self.news.take_due() && self.may_catch_up() {
+            return Some(Advance::CatchUp);
+        }
         if let Some((left, why)) = self.pauses.left(moment.now) {
             return Some(Advance::Wait(left, why));
         }
@@ -218,7 +221,7 @@ impl Outbound {
         None
     }
 
-    /// The way out: the cap, the last receipt, the end.
+    /// The way out: the cap, the last receipt, the revocations since, the end.
     fn turn_leave<T: OutboundTpm>(
         &mut self,
         moment: &Moment<'_>,
@@ -244,6 +247,9 @@ impl Outbound {
                 return step;
             }
         }
+        if self.catches_up_at_end() {
+            return Some(Advance::CatchUp);
+        }
         self.report = None;
         self.wanted = None;
         let end = self.end.take().unwrap_or(End::Stopped);
@@ -266,6 +272,7 @@ impl Outbound {
         let seconds = round.seconds_to_next.unwrap_or(DEFAULT_ROUND_SECONDS);
         self.pauses.wait_for(moment, Some(seconds), Why::NextRound);
         self.stage = Stage::Manifest;
+        self.news.judged(moment);
         Advance::Attested(round.chosen.attestation, round.verdict)
     }
 

@@ -7,7 +7,7 @@ use crate::payload::segment::{Binding, Segments};
 use crate::wire::log::Attached;
 use crate::wire::manifest::PayloadId;
 use crate::wire::push::Verdict;
-use crate::wire::text::MAX_UUID_BYTES;
+use crate::wire::text::{MAX_UUID_BYTES, Uuid};
 
 use super::end::{End, Why};
 use super::last_good::{Forget, NoCopy};
@@ -55,6 +55,8 @@ pub enum Step<'o> {
     Forget(Forget),
     /// Check the sealed bytes that are there, fetch nothing, and say so to [`Outbound::fetched`](super::Outbound::fetched).
     Reread(Reread<'o>),
+    /// Ask for the log's entries, act on them, report, and say so to [`Outbound::caught_up`](super::Outbound::caught_up).
+    CatchUp(CatchUp<'o>),
     /// The copy isn't used: for the log. The verifier is asked again.
     NoCopy(NoCopy),
     /// How it ended with a payload; attesting goes on.
@@ -130,6 +132,30 @@ pub struct Unpack<'o> {
     pub copy_age: Option<u64>,
 }
 
+/// What to ask for revocations with. The paths are [`write_entries_path`](crate::revocation::write_entries_path)'s and
+/// [`write_outcomes_path`](crate::revocation::write_outcomes_path)'s, the bodies JSON.
+#[derive(Clone, Copy)]
+pub struct CatchUp<'o> {
+    /// Who asks.
+    pub agent: &'o Uuid,
+    /// The bearer's token.
+    pub token: &'o str,
+}
+
+/// How that went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CaughtUp {
+    /// There is nothing more to act on or to report.
+    Done,
+    /// The link broke, or an answer was of no use.
+    Lost,
+    /// The verifier answers something else.
+    Answered {
+        /// The status.
+        status: u16,
+    },
+}
+
 /// A step that borrows nothing yet.
 pub(super) enum Advance {
     Send(Verb, Media),
@@ -141,6 +167,7 @@ pub(super) enum Advance {
     Keep,
     Forget(Forget),
     Reread,
+    CatchUp,
     NoCopy(NoCopy),
     Attested(u64, Option<Verdict>),
     Report(End),

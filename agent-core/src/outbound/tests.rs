@@ -4,6 +4,7 @@ extern crate std;
 
 mod last_good;
 mod logs;
+mod news;
 mod refusals;
 mod retries;
 
@@ -113,6 +114,8 @@ struct Play {
     /// What is asked for behind the quote, and what was attached to which request.
     asked_logs: &'static str,
     attached: Vec<(&'static str, Attached)>,
+    /// How asking for revocations goes, the first time first; then well.
+    caught: Vec<CaughtUp>,
 }
 
 fn key() -> Key {
@@ -184,6 +187,7 @@ impl Play {
             copy: None,
             asked_logs: "",
             attached: Vec::new(),
+            caught: Vec::new(),
         }
     }
 
@@ -459,6 +463,15 @@ impl Play {
                 };
                 self.machine.fetched(&moment, &fetched);
             }
+            Step::CatchUp(ask) => {
+                assert_eq!((ask.agent.as_str(), ask.token), (AGENT, "secret-token"));
+                self.events.push("catch up".to_string());
+                let result = match self.caught.is_empty() {
+                    true => CaughtUp::Done,
+                    false => self.caught.remove(0),
+                };
+                self.machine.caught_up(&moment, result);
+            }
             Step::NoCopy(why) => self.events.push(format!("no copy: {why}")),
             Step::Report(end) => self.events.push(format!("report {end}")),
             Step::Done(end) => return Some(end),
@@ -512,7 +525,7 @@ fn a_node_gets_its_payload() {
         play.events,
         [
             "session", "proof", "manifest", "fetch", "offer", "evidence", "release", "unpack",
-            "receipt", "run", "receipt"
+            "receipt", "run", "receipt", "catch up"
         ]
     );
     assert!(play.requests() <= 12);

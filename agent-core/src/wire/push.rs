@@ -67,12 +67,12 @@ impl fmt::Display for PushError {
 
 impl core::error::Error for PushError {}
 
-fn member<T>(name: &'static str, value: Option<T>) -> Result<T, PushError> {
+pub(crate) fn member<T>(name: &'static str, value: Option<T>) -> Result<T, PushError> {
     value.ok_or(PushError::Member { name })
 }
 
 /// The attributes of the resource that an answer brings.
-fn attributes(body: &[u8]) -> Result<(Value<'_>, Value<'_>), PushError> {
+pub(crate) fn attributes(body: &[u8]) -> Result<(Value<'_>, Value<'_>), PushError> {
     let data = member("data", Value::parse(body)?.member("data"))?;
     Ok((data, member("attributes", data.member("attributes"))?))
 }

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::quote::PcrMask;
-use super::text::Nonce;
+use super::text::{LogId, Nonce};
 
 /// What an agent answers to a version that isn't enabled; Keylime's verifier looks for exactly this text.
 pub const VERSION_NOT_SUPPORTED: &str = "API version not supported";
@@ -163,6 +163,13 @@ pub enum Route {
     VKey,
     /// `POST /v2.x/notifications/revocation`.
     Revocation,
+    /// `GET /v2.x/revocations/outcomes`.
+    Outcomes {
+        /// The log; without one, the log that the node follows.
+        log_id: Option<LogId>,
+        /// The entry after which they begin.
+        after: u64,
+    },
 }
 
 /// Whether an integrity quote carries the transport key (`partial=0`) or not (`partial=1`).
@@ -231,6 +238,10 @@ impl Route {
                 challenge: nonce(query, "challenge")?,
             },
             "payload/outcome" => Self::Outcome,
+            "revocations/outcomes" => Self::Outcomes {
+                log_id: log_id(query)?,
+                after: count(query, "after")?,
+            },
             "keys/ukey" => Self::UKey,
             "keys/vkey" => Self::VKey,
             "notifications/revocation" => Self::Revocation,
@@ -249,7 +260,7 @@ impl Route {
                 Some("1") => KeyText::Omitted,
                 _ => return Err(RouteError::Query { name: "partial" }),
             },
-            entry: entry(query)?,
+            entry: count(query, "ima_ml_entry")?,
         })
     }
 }
@@ -284,8 +295,8 @@ fn mask(query: &str) -> Result<PcrMask, RouteError> {
         .ok_or(RouteError::Query { name })
 }
 
-fn entry(query: &str) -> Result<u64, RouteError> {
-    let name = "ima_ml_entry";
+/// A number; without the parameter, 0.
+fn count(query: &str, name: &'static str) -> Result<u64, RouteError> {
     let Some(text) = parameter(query, name)? else {
         return Ok(0);
     };
@@ -293,6 +304,16 @@ fn entry(query: &str) -> Result<u64, RouteError> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let entry = text.parse().ok().filter(|_| digits);
     entry.ok_or(RouteError::Query { name })
+}
+
+fn log_id(query: &str) -> Result<Option<LogId>, RouteError> {
+    let name = "log_id";
+    let Some(text) = parameter(query, name)? else {
+        return Ok(None);
+    };
+    LogId::parse(text)
+        .map(Some)
+        .ok_or(RouteError::Query { name })
 }
 
 /// The value of a parameter as it stands: those of this protocol need no percent encoding.

@@ -53,6 +53,43 @@ impl fmt::Display for Uuid {
     }
 }
 
+/// The name of a log: its anchor's name, `-`, and 16 hex digits that the verifier drew when it began the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogId(heapless::String<LOG_ID_BYTES>);
+
+impl LogId {
+    /// Reads a name; `None` if it isn't 64 lowercase hex digits, `-` and 16 more.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (anchor, drawn) = text.split_once('-')?;
+        let is_hex = |part: &str| {
+            part.bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let fits = (anchor.len(), drawn.len()) == (ANCHOR_BYTES, DRAWN_BYTES);
+        let fits = fits && is_hex(anchor) && is_hex(drawn);
+        fits.then(|| heapless::String::try_from(text).ok().map(Self))?
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The anchor's name: the hex of SHA-256 of its key's `SubjectPublicKeyInfo` in DER.
+    #[must_use]
+    pub fn anchor(&self) -> &str {
+        self.0.get(..ANCHOR_BYTES).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for LogId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
 /// Bytes written in lowercase hex.
 #[derive(Clone, Copy, Debug)]
 pub struct Hex<'a>(pub &'a [u8]);
@@ -86,9 +123,17 @@ pub(crate) fn hex_digit(digit: u8) -> Option<u8> {
         .and_then(|value| u8::try_from(value).ok())
 }
 
+/// SHA-256 in hex.
+const ANCHOR_BYTES: usize = 64;
+const DRAWN_BYTES: usize = 16;
+const LOG_ID_BYTES: usize = ANCHOR_BYTES + 1 + DRAWN_BYTES;
+
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use core::fmt::Write;
+    use std::format;
 
     use super::*;
 
@@ -135,6 +180,27 @@ mod tests {
         assert_eq!(parse_hex(b"009fFF"), Some([0, 0x9F, 0xFF]));
         for text in [&b"009ff"[..], b"009fffff", b"009fg0", b""] {
             assert_eq!(parse_hex::<3>(text), None);
+        }
+    }
+
+    #[test]
+    fn log_names() {
+        const LOG: &str =
+            "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff-0123456789abcdef";
+        let id = LogId::parse(LOG).unwrap();
+        assert_eq!((id.as_str(), id.anchor()), (LOG, &LOG[..64]));
+        for bad in [
+            "",
+            "-",
+            &LOG[1..],
+            &LOG[..80],
+            &LOG.replace('-', "0"),
+            &LOG.to_uppercase(),
+            &LOG.replace('f', "g"),
+            &format!("{LOG}0"),
+            &format!("{}-{}", &LOG[..63], "0123456789abcdef0"),
+        ] {
+            assert_eq!(LogId::parse(bad), None, "{bad}");
         }
     }
 }

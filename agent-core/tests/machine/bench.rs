@@ -8,7 +8,10 @@ use agent_core::agent::{Agent, AgentConfig, Duty, Note, OpenedPayload, Peer};
 use agent_core::drive::{AllLent, Buffers, Served, Shell, serve_one};
 use agent_core::payload::halves::{Half, Key};
 use agent_core::payload::seal::seal_single;
-use agent_core::revocation::{Act, Full, Verify, VerifyError};
+use agent_core::revocation::{
+    Act, ActError, ActionEnd, ActionOutcome, Each, Full, Ledger, LogId, Message, Offer, Standing,
+    Taken, Verify, VerifyError,
+};
 use agent_core::tpm::FakeTpm;
 use agent_core::wire::log::LogKind;
 use agent_core::wire::quote::{HashAlg, SignAlg};
@@ -20,6 +23,9 @@ use embedded_io::{ErrorKind, SeekFrom};
 
 pub(crate) const UUID: &str = "d432fbb3-d2f1-4a97-9ef7-75bd81c00000";
 pub(crate) const MAX_SEALED: usize = 1024;
+/// The name of the notifier's key, and how many messages wait for a payload.
+pub(crate) const ANCHOR: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+pub(crate) const MAX_KEPT: usize = 4;
 
 /// A vault that is counted while it lives.
 pub(crate) struct CountedVault {
@@ -50,9 +56,15 @@ pub(crate) struct Bench {
     parts: RefCell<(Agent<CountedVault>, FakeTpm)>,
     pub(crate) duties: RefCell<Vec<OpenedPayload<CountedVault>>>,
     pub(crate) notes: RefCell<Vec<Note>>,
-    /// The notices to act on, and how many more there is room for.
+    /// What was taken of revocations, the texts to act on, and how many more there is room for.
+    pub(crate) ledger: RefCell<Ledger>,
     pub(crate) notices: RefCell<Vec<String>>,
     pub(crate) room: Cell<usize>,
+    /// Messages that wait for a payload, and whether the notifier's certificate is there.
+    pub(crate) kept: RefCell<Vec<(String, Vec<u8>)>>,
+    pub(crate) has_anchor: Cell<bool>,
+    /// Entries whose actions have ended: log, number, and how many there were.
+    pub(crate) ended: RefCell<Vec<(LogId, u64, usize)>>,
     pub(crate) vaults: Rc<Cell<usize>>,
     pub(crate) most_vaults: Cell<usize>,
     /// The logs that the node has, if any.
@@ -78,8 +90,16 @@ impl Bench {
             parts: RefCell::new((Agent::new(config), FakeTpm::new(1))),
             duties: RefCell::default(),
             notes: RefCell::default(),
+            ledger: RefCell::new({
+                let mut ledger = Ledger::new();
+                ledger.land(None);
+                ledger
+            }),
             notices: RefCell::default(),
             room: Cell::new(usize::MAX),
+            kept: RefCell::default(),
+            has_anchor: Cell::new(true),
+            ended: RefCell::default(),
             vaults: Rc::default(),
             most_vaults: Cell::default(),
             logs: None,
@@ -199,6 +219,7 @@ impl Bench {
 impl Verify for Bench {
     fn verify(&self, _: &[u8], signature: &[u8]) -> Result<(), VerifyError> {
         match signature {
+            _ if !self.has_anchor.get() => Err(VerifyError::NoAnchor),
             b"good" => Ok(()),
             _ => Err(VerifyError::Mismatch),
         }
@@ -206,10 +227,53 @@ impl Verify for Bench {
 }
 
 impl Act for Bench {
-    fn act(&self, message: &str) -> Result<(), Full> {
-        self.room.set(self.room.get().checked_sub(1).ok_or(Full)?);
-        self.notices.borrow_mut().push(message.to_owned());
+    fn act(&self, message: &Message, text: &str) -> Result<Taken, ActError> {
+        let mut ledger = self.ledger.borrow_mut();
+        Ok(
+            match ledger.offer(ANCHOR, message).map_err(ActError::Refused)? {
+                Offer::Take => {
+                    let room = self.room.get().checked_sub(1);
+                    self.room.set(room.ok_or(ActError::Full)?);
+                    ledger.take(message);
+                    self.notices.borrow_mut().push(text.to_owned());
+                    Taken::Acting
+                }
+                Offer::Known => Taken::Known,
+                Offer::Ahead => Taken::Ahead,
+                Offer::Early => Taken::Early,
+            },
+        )
+    }
+
+    fn keep(&self, text: &str, signature: &[u8]) -> Result<(), Full> {
+        let mut kept = self.kept.borrow_mut();
+        let one = (text.to_owned(), signature.to_owned());
+        if kept.contains(&one) {
+            return Ok(());
+        }
+        if kept.len() == MAX_KEPT {
+            return Err(Full);
+        }
+        kept.push(one);
         Ok(())
+    }
+
+    fn standing(&self, of: Option<&LogId>) -> Standing {
+        self.ledger.borrow().standing(of)
+    }
+
+    fn outcomes(&self, of: &LogId, after: u64, each: &mut Each<'_>) {
+        for (log_id, number, actions) in self.ended.borrow().iter() {
+            let action = ActionOutcome {
+                name: "local_action_x",
+                end: ActionEnd::Exited { code: 0 },
+                duration_ms: 2,
+            };
+            let mut actions = std::iter::repeat_n(action, *actions);
+            if log_id == of && *number > after && !each(*number, &mut actions) {
+                return;
+            }
+        }
     }
 }
 
@@ -315,6 +379,37 @@ impl Delivery {
 pub(crate) fn post(target: &str, body: &str) -> String {
     let length = body.len();
     format!("POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}")
+}
+
+/// A body with a message that the notifier has signed.
+pub(crate) fn notice(text: &str) -> String {
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+    format!(r#"{{"msg":"{text}","signature":"Z29vZA=="}}"#)
+}
+
+/// A log of the notifier.
+pub(crate) fn log_id(log: u8) -> LogId {
+    LogId::parse(&format!("{ANCHOR}-{log:016x}")).unwrap()
+}
+
+/// An entry that follows those before it.
+pub(crate) fn entry(log: u8, number: u64) -> String {
+    let log_id = log_id(log);
+    let previous = Hex(&digest(log, number - 1)).to_string();
+    format!(
+        r#"{{"type":"revocation","agent_id":"node","log_id":"{log_id}","number":{number},"previous":"{previous}"}}"#
+    )
+}
+
+/// SHA-256 of an entry.
+pub(crate) fn digest(log: u8, number: u64) -> [u8; 32] {
+    if number == 0 {
+        return [0; 32];
+    }
+    match Message::read(&entry(log, number)) {
+        Ok(Message::Entry(entry)) => entry.digest,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// An answer as a peer reads it.

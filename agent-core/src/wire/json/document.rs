@@ -92,6 +92,12 @@ impl<'a> Value<'a> {
         self.0.strip_prefix('"')?.strip_suffix('"')
     }
 
+    /// The value as it stands.
+    #[must_use]
+    pub const fn as_str(self) -> &'a str {
+        self.0
+    }
+
     /// Whether it is `null`.
     #[must_use]
     pub fn is_null(self) -> bool {

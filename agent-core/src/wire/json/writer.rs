@@ -2,6 +2,8 @@
 
 use core::fmt::{self, Display, Write};
 
+use heapless::string::StringView;
+
 /// Writes an object, member by member.
 ///
 /// Every error is the writer's: no room.
@@ -167,6 +169,29 @@ impl<'w, W: Write + ?Sized> ArrayWriter<'w, W> {
             self.out.write_char(',')?;
         }
         Ok(())
+    }
+}
+
+impl ArrayWriter<'_, StringView> {
+    /// An object, if it can be written and so many bytes are left then; otherwise the array is as it was. Whether it is there.
+    pub(crate) fn object_if_fits(
+        &mut self,
+        spare: usize,
+        members: impl FnOnce(&mut ObjectWriter<'_, StringView>) -> fmt::Result,
+    ) -> bool {
+        let (length, empty) = (self.out.len(), self.empty);
+        let written = self.object().and_then(|mut object| {
+            members(&mut object)?;
+            object.end()
+        });
+        let left = self.out.capacity().saturating_sub(self.out.len());
+        let fits = written.is_ok() && left >= spare;
+        if !fits {
+            // Letter by letter: cutting it at once could panic between two bytes of one.
+            while self.out.len() > length && self.out.pop().is_some() {}
+            self.empty = empty;
+        }
+        fits
     }
 }
 
