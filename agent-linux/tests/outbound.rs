@@ -96,6 +96,7 @@ fn provision_with(port: u16, mut tpm: FakeTpm, deadline: Duration, logs: &LogPat
                 output: OutputPolicy::Quiet,
             },
             stop: &stop,
+            acting: None,
         },
     };
     let ending = outbound::provision(config(Mode::Provision), flow);
