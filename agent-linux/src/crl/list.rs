@@ -169,10 +169,15 @@ impl<'a> List<'a> {
 pub(super) struct Number<'a>(&'a [u8]);
 
 impl<'a> Number<'a> {
-    fn read(integer: &'a [u8]) -> Option<Self> {
+    pub(super) fn read(integer: &'a [u8]) -> Option<Self> {
         let is_negative = integer.first()? & 0x80 != 0;
         let zeros = integer.iter().take_while(|digit| **digit == 0).count();
         (!is_negative).then_some(Self(integer.get(zeros..)?))
+    }
+
+    #[cfg(test)]
+    pub(super) fn last_byte(self) -> u8 {
+        self.0.last().copied().unwrap_or(0)
     }
 
     pub(super) fn is_above(self, other: Number<'_>) -> bool {
