@@ -3,6 +3,9 @@
 
 #[path = "common/namespace.rs"]
 mod namespace;
+#[cfg(feature = "revocations")]
+#[path = "outbound/revoked.rs"]
+mod revoked;
 #[path = "common/verifier.rs"]
 mod verifier;
 
