@@ -67,7 +67,7 @@ pub trait Shell: Act {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AllLent;
 
-/// What one connection needs, about 24 KiB, and what of the next request has come already.
+/// What one connection needs, about 48 KiB, and what of the next request has come already.
 #[derive(Default)]
 pub struct Buffers {
     input: Input,

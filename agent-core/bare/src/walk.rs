@@ -3,6 +3,7 @@
 mod calling;
 mod files;
 mod logs;
+mod revocations;
 mod segments;
 
 use agent_core::agent::{Clipped, Peer, Plan, ScriptEnd, ScriptReport};
@@ -11,7 +12,6 @@ use agent_core::http::emit::{Media, Verb};
 use agent_core::http::head::RequestHead;
 use agent_core::payload::seal::{NONCE_BYTES, open_single, seal_single};
 use agent_core::payload::zip::{Limits, UnpackError, is_archive, unpack};
-use agent_core::revocation::tells_of_silence;
 use agent_core::secret::Secret;
 use agent_core::tpm::Tpm;
 use agent_core::wire::quote::{HashAlg, QuoteText, SignAlg};
@@ -99,9 +99,17 @@ pub const STEPS: &[Step] = &[
             world.post("/v2.6/notifications/revocation", 400)
         },
     ),
-    step("tells_of_silence", |_| {
-        tells_of_silence(r#"{"type":"comm_error"}"#).then_some(())
-    }),
+    step("LogHead::read, Ledger::land", revocations::land),
+    step(
+        "serve_one: POST notifications/revocation, entries",
+        revocations::notify,
+    ),
+    step("serve_one: GET revocations/outcomes", revocations::tell),
+    step("Delivered::each, hear", revocations::catch_up),
+    step(
+        "Message::read, Outbound::caught_up",
+        revocations::small_things,
+    ),
     step("RequestHead::parse, Agent::plan", plan),
     step("Registration::write", register),
     step("call", call_registrar),

@@ -11,7 +11,10 @@ use agent_core::outbound::{Mode, Outbound, OutboundConfig, Pace};
 use agent_core::payload::halves::{Half, Key};
 use agent_core::payload::inflate::Inflater;
 use agent_core::payload::seal::TAG_BYTES;
-use agent_core::revocation::{Act, Full, Verify, VerifyError};
+use agent_core::revocation::{
+    Act, ActError, ActionEnd, ActionOutcome, Each, Full, Ledger, LogId, MAX_MESSAGE_BYTES, Message,
+    Offer, Standing, Taken, Verify, VerifyError,
+};
 use agent_core::tpm::FakeTpm;
 use agent_core::wire::log::LogKind;
 use agent_core::wire::push::MAX_BODY_BYTES;
@@ -45,6 +48,8 @@ pub struct World<'m> {
     pub room: [u8; 1024],
     /// The body that is sent next.
     pub body: heapless::String<4096>,
+    /// Where a revocation is read to.
+    pub message: [u8; MAX_MESSAGE_BYTES],
     /// An agent that calls, its TPM, and its next body.
     pub outbound: Outbound,
     pub tpm: FakeTpm,
@@ -66,6 +71,7 @@ impl<'m> World<'m> {
             vault: [0; SEGMENT_BYTES + TAG_BYTES],
             room: [0; 1024],
             body: heapless::String::new(),
+            message: [0; MAX_MESSAGE_BYTES],
             outbound: Outbound::new(outbound_config()?),
             tpm: FakeTpm::new(1),
             outgoing: heapless::String::new(),
@@ -166,6 +172,7 @@ pub struct Node<'m> {
     /// Notes that an operator should see, and notices that were acted on.
     pub warnings: Cell<usize>,
     pub notices: Cell<usize>,
+    ledger: RefCell<Ledger>,
     /// Whether it has logs.
     pub logs: Cell<bool>,
 }
@@ -181,14 +188,22 @@ impl<'m> Node<'m> {
             max_sealed_bytes: 2048,
             max_unpacked_bytes: 4096,
         };
+        let mut ledger = Ledger::new();
+        ledger.land(None);
         Some(Self {
             parts: RefCell::new((Agent::new(config), FakeTpm::new(1))),
             memory: Cell::new(memory),
             opened: Cell::new(None),
             warnings: Cell::new(0),
             notices: Cell::new(0),
+            ledger: RefCell::new(ledger),
             logs: Cell::new(false),
         })
+    }
+
+    /// A look into its ledger, or a change of it.
+    pub fn ledger<R>(&self, step: impl FnOnce(&mut Ledger) -> R) -> Option<R> {
+        Some(step(&mut *self.ledger.try_borrow_mut().ok()?))
     }
 
     /// The work that was handed over.
@@ -245,11 +260,50 @@ impl Verify for Node<'_> {
 }
 
 impl Act for Node<'_> {
-    fn act(&self, _: &str) -> Result<(), Full> {
-        self.notices.set(self.notices.get().saturating_add(1));
-        Ok(())
+    fn act(&self, message: &Message, _: &str) -> Result<Taken, ActError> {
+        let shown = self.ledger(|ledger| {
+            let offer = ledger.offer(ANCHOR, message).map_err(ActError::Refused)?;
+            Ok(match offer {
+                Offer::Take => {
+                    ledger.take(message);
+                    self.notices.set(self.notices.get().saturating_add(1));
+                    Taken::Acting
+                }
+                Offer::Known => Taken::Known,
+                Offer::Ahead => Taken::Ahead,
+                Offer::Early => Taken::Early,
+            })
+        });
+        shown.unwrap_or(Err(ActError::Full))
+    }
+
+    fn keep(&self, _: &str, _: &[u8]) -> Result<(), Full> {
+        Err(Full)
+    }
+
+    fn standing(&self, of: Option<&LogId>) -> Standing {
+        let standing = self.ledger(|ledger| ledger.standing(of));
+        standing.unwrap_or(Standing {
+            log_id: None,
+            position: 0,
+            wanted: 1,
+        })
+    }
+
+    fn outcomes(&self, _: &LogId, after: u64, each: &mut Each<'_>) {
+        let action = ActionOutcome {
+            name: "update-crl",
+            end: ActionEnd::Exited { code: 0 },
+            duration_ms: 2,
+        };
+        if after == 0 {
+            each(1, &mut core::iter::once(action));
+        }
     }
 }
+
+/// The name of the notifier's key.
+const ANCHOR: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
 /// A log in memory.
 pub struct Log {

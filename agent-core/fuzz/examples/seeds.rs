@@ -23,6 +23,7 @@ fn main() -> std::io::Result<()> {
     steps()?;
     event_logs()?;
     registrar()?;
+    revocations()?;
     verifier()?;
     deposits()?;
     structures()?;
@@ -221,6 +222,53 @@ fn json() -> std::io::Result<()> {
     Ok(())
 }
 
+/// A log's texts, and its steps: in order, with a gap, forked, of too many logs, over several landings.
+fn revocations() -> std::io::Result<()> {
+    let zeros = "0".repeat(64);
+    let log = format!("{}-{}", "ab".repeat(32), "01".repeat(8));
+    let place = |number: u64| format!(r#""log_id":"{log}","number":{number},"previous":"{zeros}""#);
+    let first = format!(
+        r#"{{"type":"revocation","ip":"10.0.0.7","context":{{}},{}}}"#,
+        place(1)
+    );
+    let list = first.replace("revocation", "crl").replace("{}", "[1]");
+    let answer = format!(
+        r#"{{"data": {{"type": "revocations", "attributes": {{"log_id": "{log}", "last": 2, "entries": [{{"msg": "{}", "signature": "AQI="}}, {{"signature": "Aw==", "msg": ""}}]}}}}}}"#,
+        first.replace('"', "\\\"")
+    );
+    let without = r#"{"data": {"attributes": {"log_id": null, "last": 0, "entries": []}}}"#;
+    let texts = [
+        (0, "entry", first.as_str()),
+        (0, "list", &list),
+        (0, "half", r#"{"type":"revocation","number":1}"#),
+        (0, "silence", r#"{"type":"comm_error","port":9002}"#),
+        (0, "plain", r#"{"type":"revocation"}"#),
+        (1, "head", &format!("{{{}}}", place(0))),
+        (2, "answer", &answer),
+        (2, "without-log", without),
+    ];
+    for (kind, name, text) in texts {
+        save("revocations", name, with_first(kind, text))?;
+    }
+    let steps: [(&str, &[u8]); 3] = [
+        (
+            "in-order",
+            &[0, 70, 7, 6, 7, 7, 7, 9, 1, 7, 5, 8, 7, 8, 2, 9, 3, 1],
+        ),
+        (
+            "too-many-logs",
+            &[0, 0, 7, 0, 7, 16, 7, 32, 7, 48, 7, 64, 0, 0, 7, 64, 6, 0],
+        ),
+        (
+            "unnumbered",
+            &[3, 1, 0, 0, 3, 1, 3, 1, 3, 2, 7, 1, 7, 0, 0, 64, 3, 1],
+        ),
+    ];
+    steps
+        .iter()
+        .try_for_each(|(name, steps)| save("revocations", name, with_first(3, steps)))
+}
+
 /// The archives of the tests, those that unpack and those that must not.
 fn archives() -> std::io::Result<()> {
     for directory in ["zip", "hostile"] {
@@ -268,8 +316,14 @@ fn payloads() -> std::io::Result<()> {
 }
 
 fn steps() -> std::io::Result<()> {
-    let rows: [(&str, &[u8]); 6] = [
+    let rows: [(&str, &[u8]); 7] = [
         ("delivery", &[0, 0, 5, 0, 15, 0]),
+        (
+            "entries",
+            &[
+                14, 65, 14, 67, 14, 64, 14, 1, 14, 192, 14, 1, 14, 68, 14, 68, 14, 193, 14, 1,
+            ],
+        ),
         ("v-first", &[5, 1, 0, 1, 15, 1]),
         (
             "two-tenants",

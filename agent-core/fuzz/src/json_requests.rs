@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use agent_core::revocation::{MAX_MESSAGE_BYTES, NoticeForm, tells_of_silence};
+use agent_core::revocation::{MAX_MESSAGE_BYTES, NoticeForm};
 use agent_core::wire::form::{FormError, UKeyForm, VKeyForm};
 use agent_core::wire::json::{Fields, JsonError, Kind, MAX_NAME_BYTES, ObjectReader, ObjectWriter};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -21,9 +21,6 @@ pub fn check(data: &[u8]) {
         check_written(members);
     }
     check_forms(body, piece);
-    if let Ok(text) = std::str::from_utf8(body) {
-        let _ = tells_of_silence(text);
-    }
 }
 
 /// A member: name, text and kind.

@@ -14,12 +14,12 @@ pub mod manifest_receipt;
 pub mod payload_open;
 pub mod quote_strings;
 pub mod registrar_answers;
+pub mod revocations;
 pub mod runtime_policy;
 pub mod tpm_structures;
 pub mod verifier_answers;
 pub mod zip;
 
-#[expect(dead_code, reason = "a part of it is for the tests that it comes from")]
 #[path = "../../tests/machine/bench.rs"]
 mod bench;
 #[path = "../../tests/machine/model.rs"]

@@ -207,10 +207,10 @@ mod tests {
             let (text, last) = write(&entries);
             let root = crate::wire::json::Value::parse(text.as_bytes()).unwrap();
             let written: Vec<_> = root.member("outcomes").unwrap().items().collect();
-            let numbers = written
+            let mut numbers = written
                 .iter()
                 .map(|one| one.member("number").unwrap().number());
-            assert_eq!(numbers.last().flatten(), last, "{text}");
+            assert_eq!(numbers.next_back().flatten(), last, "{text}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 use agent_core::agent::Agent;
 use agent_core::drive::Buffers;
 use agent_core::payload::inflate::Inflater;
+use agent_core::revocation::Ledger;
 
 use crate::program::{PLAIN, said_by};
 
@@ -33,6 +34,7 @@ fn memory_beyond_the_vault_is_bounded() {
         ("one connection", size_of::<Buffers>()),
         // A vault is counted by its handle.
         ("the agent", size_of::<Agent<&mut [u8]>>()),
+        ("what was taken of revocations", size_of::<Ledger>()),
         ("inflating", size_of::<Inflater>()),
     ];
     let all: usize = parts.iter().map(|(_, bytes)| bytes).sum();

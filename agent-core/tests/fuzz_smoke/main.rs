@@ -25,6 +25,8 @@ mod payload_open;
 mod quote_strings;
 #[path = "../../fuzz/src/registrar_answers.rs"]
 mod registrar_answers;
+#[path = "../../fuzz/src/revocations.rs"]
+mod revocations;
 #[path = "../../fuzz/src/verifier_answers.rs"]
 mod verifier_answers;
 
@@ -88,6 +90,11 @@ fn smoke_registrar_answers() {
         20_000,
         registrar_answers::check,
     );
+}
+
+#[test]
+fn smoke_revocations() {
+    smoke(&corpus("revocations"), 5000, revocations::check);
 }
 
 #[test]

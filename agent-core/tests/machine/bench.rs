@@ -381,6 +381,37 @@ pub(crate) fn post(target: &str, body: &str) -> String {
     format!("POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}")
 }
 
+/// A body with a message that the notifier has signed.
+pub(crate) fn notice(text: &str) -> String {
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+    format!(r#"{{"msg":"{text}","signature":"Z29vZA=="}}"#)
+}
+
+/// A log of the notifier.
+pub(crate) fn log_id(log: u8) -> LogId {
+    LogId::parse(&format!("{ANCHOR}-{log:016x}")).unwrap()
+}
+
+/// An entry that follows those before it.
+pub(crate) fn entry(log: u8, number: u64) -> String {
+    let log_id = log_id(log);
+    let previous = Hex(&digest(log, number - 1)).to_string();
+    format!(
+        r#"{{"type":"revocation","agent_id":"node","log_id":"{log_id}","number":{number},"previous":"{previous}"}}"#
+    )
+}
+
+/// SHA-256 of an entry.
+pub(crate) fn digest(log: u8, number: u64) -> [u8; 32] {
+    if number == 0 {
+        return [0; 32];
+    }
+    match Message::read(&entry(log, number)) {
+        Ok(Message::Entry(entry)) => entry.digest,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// An answer as a peer reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {

@@ -2,8 +2,9 @@
 
 use agent_core::agent::Peer;
 use agent_core::drive::Served;
+use agent_core::revocation::{Act, LogHead};
 
-use crate::bench::{Bench, Delivery, post};
+use crate::bench::{Bench, Delivery, digest, entry, log_id, notice, post};
 
 /// Something that happens to the agent. Deliveries are told apart by small numbers.
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +23,12 @@ pub(crate) enum Step {
     CutUKey(u8, u8),
     /// A U of one who may not deliver.
     StrangersUKey(u8),
-    /// A notice with the notifier's signature.
+    /// An unnumbered notice with the notifier's signature.
     Notice(u8),
+    /// An entry: of this log, with this number.
+    Entry(u8, u8),
+    /// A payload is in place, with the second entry of the first log as its head or without one.
+    Land(bool),
     /// The shell ends its work, well or badly.
     Work(bool),
 }
@@ -51,7 +56,11 @@ impl Step {
             11 => Self::BadUKey,
             12 => Self::CutUKey(n, number),
             13 => Self::StrangersUKey(n),
-            14 => Self::Notice(n),
+            14 => match number {
+                0..64 => Self::Notice(n),
+                64..192 => Self::Entry(number % 2 + 1, number / 2 % 4 + 1),
+                _ => Self::Land(number & 1 == 0),
+            },
             _ => Self::Work(number & 1 == 0),
         }
     }
@@ -66,7 +75,12 @@ struct Model {
     key: Option<u8>,
     stage: &'static str,
     opened: Vec<u8>,
-    acted: Vec<u8>,
+    /// The texts that were acted on, ever.
+    acted: Vec<String>,
+    /// Since the last landing: whether entries alone count, unnumbered ones, and the last of each log.
+    numbered: bool,
+    plain: Vec<u8>,
+    taken: [u8; 2],
 }
 
 impl Model {
@@ -102,10 +116,29 @@ impl Model {
     }
 
     fn notice(&mut self, n: u8) -> u16 {
-        if !self.acted.contains(&n) {
-            self.acted.push(n);
+        if self.numbered {
+            return 400;
+        }
+        if !self.plain.contains(&n) {
+            self.plain.push(n);
+            self.acted.push(plain(n));
         }
         200
+    }
+
+    fn entry(&mut self, log: u8, number: u8) -> u16 {
+        let taken = &mut self.taken[usize::from(log) - 1];
+        if number == *taken + 1 {
+            *taken = number;
+            self.acted.push(entry(log, number.into()));
+        }
+        200
+    }
+
+    fn land(&mut self, numbered: bool) {
+        self.numbered = numbered;
+        self.plain.clear();
+        self.taken = if numbered { [HEAD, 0] } else { [0, 0] };
     }
 
     fn work(&mut self, succeeds: bool) {
@@ -159,10 +192,17 @@ impl SideBySide {
                 assert_eq!(served, Served::CloseUnread);
                 return Some(answers.first()?.status);
             }
-            Step::Notice(n) => bench.post(
-                "/v2.6/notifications/revocation",
-                &format!(r#"{{"msg":"node {n} is revoked","signature":"Z29vZA=="}}"#),
-            ),
+            Step::Notice(n) => bench.post(REVOCATION, &notice(&plain(n))),
+            Step::Entry(log, number) => bench.post(REVOCATION, &notice(&entry(log, number.into()))),
+            Step::Land(numbered) => {
+                let head = numbered.then(|| LogHead {
+                    log_id: log_id(1),
+                    number: HEAD.into(),
+                    previous: digest(1, HEAD.into()),
+                });
+                bench.ledger.borrow_mut().land(head.as_ref());
+                return None;
+            }
             Step::Work(succeeds) => {
                 bench.end_work(succeeds);
                 return None;
@@ -186,6 +226,11 @@ impl SideBySide {
             Step::CutUKey(..) => return None,
             Step::StrangersUKey(_) => 403,
             Step::Notice(n) => model.notice(n),
+            Step::Entry(log, number) => model.entry(log, number),
+            Step::Land(numbered) => {
+                model.land(numbered);
+                return None;
+            }
             Step::Work(succeeds) => {
                 model.work(succeeds);
                 return None;
@@ -228,8 +273,19 @@ impl SideBySide {
         let plaintext = |n: &u8| Delivery::new(*n).payload.unwrap();
         let opened: Vec<_> = model.opened.iter().map(plaintext).collect();
         assert_eq!(bench.opened(), opened, "{at}");
-        let notice = |n: &u8| format!("node {n} is revoked");
-        let acted: Vec<_> = model.acted.iter().map(notice).collect();
-        assert_eq!(*bench.notices.borrow(), acted, "{at}");
+        assert_eq!(*bench.notices.borrow(), model.acted, "{at}");
+        for (log, taken) in (1..).zip(model.taken) {
+            let wanted = bench.standing(Some(&log_id(log))).wanted;
+            assert_eq!(wanted, u64::from(taken) + 1, "{at}, log {log}");
+        }
     }
 }
+
+/// The text of an unnumbered notice.
+fn plain(n: u8) -> String {
+    format!("node {n} is revoked")
+}
+
+const REVOCATION: &str = "/v2.6/notifications/revocation";
+/// The entry that a payload knows of.
+const HEAD: u8 = 2;

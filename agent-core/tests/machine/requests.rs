@@ -18,7 +18,7 @@ fn refusals_say_which_and_why() {
         ("mask", get("/v2.6/quotes/integrity?nonce=a&mask=x&partial=0"), 400, "mask", Served::Gone),
         ("no length", "POST /v2.6/keys/vkey HTTP/1.1\r\n\r\n".into(), 411, "Content-Length", Served::Gone),
         ("body of a get", "GET /version HTTP/1.1\r\nContent-Length: 1\r\n\r\nx".into(), 400, "no body", Served::CloseUnread),
-        ("too large", "POST /v2.6/keys/vkey HTTP/1.1\r\nContent-Length: 16385\r\n\r\n".into(), 413, "larger", Served::CloseUnread),
+        ("too large", "POST /v2.6/keys/vkey HTTP/1.1\r\nContent-Length: 73729\r\n\r\n".into(), 413, "larger", Served::CloseUnread),
         ("endless", "POST /v2.6/keys/ukey HTTP/1.1\r\nContent-Length: 18446744073709551615\r\n\r\n".into(), 413, "larger", Served::CloseUnread),
         ("chunked", "POST /v2.6/keys/ukey HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".into(), 411, "transfer encoding", Served::CloseUnread),
         ("chunked and sized", "POST /v2.6/keys/ukey HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n".into(), 411, "transfer encoding", Served::CloseUnread),
