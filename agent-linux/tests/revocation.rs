@@ -96,7 +96,7 @@ impl Place {
             without_payload: false,
         };
         let revocations = Arc::new(Revocations::open(&zone, trust));
-        let (node, work) = node::node_with(Arc::clone(&revocations));
+        let (node, work) = node::node(Some(Arc::clone(&revocations)));
         let worker = Worker {
             node: Arc::clone(&node),
             revocations,

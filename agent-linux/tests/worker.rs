@@ -121,7 +121,7 @@ fn plain_file_payload() {
         let zone = Zone::open(place.path(), 1 << 20).unwrap();
         let unzipped = zone.unzipped();
         let revocations = Arc::new(Revocations::open(&zone, TrustRules::default()));
-        let (node, work) = node::node_with(Arc::clone(&revocations));
+        let (node, work) = node::node(Some(Arc::clone(&revocations)));
         deliver(&node, payload);
         let worker = Worker {
             node: Arc::clone(&node),

@@ -26,7 +26,7 @@ impl<'a> Signed<'a> {
             algorithm: reader.contents(SEQUENCE)?,
             signature: bits(reader.contents(BIT_STRING)?)?,
         };
-        reader.0.is_empty().then(|| (signed, Reader(body.contents)))
+        reader.0.is_empty().then_some((signed, Reader(body.contents)))
     }
 
     /// Whether the signature is of this certificate's owner.

@@ -16,15 +16,13 @@ pub(crate) fn uuid() -> Uuid {
     Uuid::parse("d432fbb3-d2f1-4a97-9ef7-75bd81c00000").unwrap()
 }
 
-/// The agent, and what it hands over. It takes no revocations.
-pub(crate) fn node() -> (Arc<Node<FakeTpm>>, Outlet) {
-    let nowhere = Path::new("/nonexistent");
-    let revocations = Revocations::open_in(nowhere, nowhere, 0, TrustRules::default());
-    node_with(Arc::new(revocations))
-}
-
-/// The agent, and what it hands over.
-pub(crate) fn node_with(revocations: Arc<Revocations>) -> (Arc<Node<FakeTpm>>, Outlet) {
+/// The agent, and what it hands over. Without a journal it takes no revocations.
+pub(crate) fn node(revocations: Option<Arc<Revocations>>) -> (Arc<Node<FakeTpm>>, Outlet) {
+    let revocations = revocations.unwrap_or_else(|| {
+        let nowhere = Path::new("/nonexistent");
+        let rules = TrustRules::default();
+        Arc::new(Revocations::open_in(nowhere, nowhere, 0, rules))
+    });
     let config = AgentConfig {
         uuid: uuid(),
         versions: ApiVersions::all(),
