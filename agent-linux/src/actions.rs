@@ -5,28 +5,32 @@
 //! another machine's: an action gets it as data, never in its command line or its environment.
 //!
 //! Each action is a job of its own, with its own time; whatever becomes of one, the next runs. Files that others could have
-//! written aren't run. All run as the agent's user, in the Keylime directory.
+//! written aren't run. All run as the agent's user, in the Keylime directory. One is built in: [`UPDATE_CRL`].
 
 mod find;
 mod list;
 mod message;
 mod python;
+mod update_crl;
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use agent_core::revocation::Kind;
 use rustix::fs::{Mode, chmod};
 
+use crate::crl::ListRules;
 use crate::job::{End, Ended, Identity, Interpreter, Job, JobError, OutputPolicy, SEARCH_PATH};
 pub use find::FindError;
 use find::{Found, Places};
 use list::Entry;
 pub use list::{LIST_FILE, ListError, MAX_ACTIONS, MAX_LIST_BYTES};
 use message::MessageFile;
+pub use update_crl::UPDATE_CRL;
 
 /// Which actions a node has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +45,41 @@ pub struct ActionRules {
     pub directory: PathBuf,
     /// How long each may run.
     pub timeout: Duration,
+    /// What becomes of revocation lists.
+    pub lists: ListRules,
+}
+
+/// What is acted on: a verified message.
+#[derive(Clone, Copy, Debug)]
+pub struct Notice<'a> {
+    /// Its text.
+    pub text: &'a str,
+    /// What it is about, if it is an entry of a log.
+    pub kind: Option<Kind>,
+}
+
+/// Follows the actions of one notice, and may have begun them in an earlier life.
+pub trait Progress {
+    /// Whether this one was begun before: then it isn't run again.
+    fn is_begun(&self, name: &str) -> bool;
+
+    /// One is about to begin.
+    ///
+    /// # Errors
+    /// [`Hold`]: it must not.
+    fn begin(&mut self, name: &str) -> Result<(), Hold>;
+
+    /// It has ended, or wasn't run.
+    fn ended(&mut self, outcome: Outcome);
+}
+
+/// Why an action must not begin.
+#[derive(Debug)]
+pub enum Hold {
+    /// Nothing may begin now: this one and those after it have their turn later.
+    Later,
+    /// This one can't be followed, so it isn't run.
+    Unrecorded(io::Error),
 }
 
 /// The actions of the payload that is there now, and of the node.
@@ -55,6 +94,8 @@ pub struct Actions<'a> {
     pub identity: Identity<'a>,
     /// What becomes of their output.
     pub output: OutputPolicy,
+    /// Until when all has to be over, if anything says so.
+    pub deadline: Option<Instant>,
 }
 
 /// What became of one action.
@@ -74,47 +115,88 @@ impl Outcome {
 }
 
 impl Actions<'_> {
-    /// Runs all actions that are wanted, in order, and says in the log what became of each. Once `cancel` is set, no other one
-    /// is begun.
+    /// Runs all actions that are wanted and weren't begun before, in order, and says in the log what became of each. Whether
+    /// it came to the last one: once `cancel` is set, or there is no time left, no other one is begun.
     ///
     /// # Cost
     /// Blocks for as long as they run: at most [`MAX_ACTIONS`] times the time limit and the little that ending one takes.
-    pub fn carry_out(&self, message: &str, cancel: &AtomicBool) -> Vec<Outcome> {
+    pub fn carry_out(
+        &self,
+        notice: &Notice<'_>,
+        cancel: &AtomicBool,
+        progress: &mut dyn Progress,
+    ) -> bool {
         let payload = self.rules.allow_payload.then_some(self.payload);
         let places = Places {
             installed: &self.rules.installed,
             payload,
         };
-        let mut outcomes = Vec::new();
-        let mut begun = Vec::new();
-        for Entry { text, name } in list::wanted(&self.rules.configured, payload) {
-            if cancel.load(Ordering::SeqCst) {
-                log::warn!(
-                    "the agent stops: revocation action {text} and those after it are not run"
-                );
-                break;
-            }
-            let found = name
-                .map_err(ActionError::List)
-                .and_then(|name| places.find(&name).map_err(ActionError::Find));
-            if let Ok(found) = &found {
+        let mut paths = Vec::new();
+        for Entry { text, name } in self.wanted(notice, payload) {
+            let found = match name {
+                Ok(name) if name.as_str() == UPDATE_CRL => Ok(None),
+                Ok(name) => places.find(&name).map(Some).map_err(ActionError::Find),
+                Err(error) => Err(ActionError::List(error)),
+            };
+            if let Ok(Some(found)) = &found {
                 // Two names of one file, with and without `.py`.
-                if begun.contains(&found.path) {
+                if paths.contains(&found.path) {
                     continue;
                 }
-                begun.push(found.path.clone());
+                paths.push(found.path.clone());
             }
-            let ended = found.and_then(|found| {
-                log::info!("running revocation action {text}");
-                self.run(&found, message, cancel)
-            });
+            if progress.is_begun(&text) {
+                continue;
+            }
+            if cancel.load(Ordering::SeqCst) || self.left().is_zero() {
+                log::warn!("revocation action {text} and those after it wait: there is no time");
+                return false;
+            }
+            let ended = match (found, progress.begin(&text)) {
+                (_, Err(Hold::Later)) => return false,
+                (_, Err(Hold::Unrecorded(error))) => Err(ActionError::Unrecorded(error)),
+                (Err(error), Ok(())) => Err(error),
+                (Ok(found), Ok(())) => {
+                    log::info!("running revocation action {text}");
+                    match found {
+                        None => Ok(update_crl::run(self, notice.text)),
+                        Some(found) => self.run(&found, notice.text, cancel),
+                    }
+                }
+            };
             match &ended {
                 Ok(ended) => ended.log(&format!("revocation action {text}")),
                 Err(error) => log::error!("revocation action {text}: {error}"),
             }
-            outcomes.push(Outcome { name: text, ended });
+            let is_cut_off = matches!(&ended, Ok(ended) if ended.end == End::Cancelled);
+            progress.ended(Outcome { name: text, ended });
+            if is_cut_off {
+                return false;
+            }
         }
-        outcomes
+        true
+    }
+
+    /// What this notice sets off.
+    fn wanted(&self, notice: &Notice<'_>, payload: Option<&Path>) -> Vec<Entry> {
+        let mut wanted = list::wanted(&self.rules.configured, payload);
+        wanted.retain(|entry| {
+            let is_list = notice.kind == Some(Kind::Crl);
+            let is_about_lists = entry.text.starts_with(LIST_ACTIONS) || entry.text == LIST_FILE;
+            // The built-in one has its own place.
+            (is_about_lists || !is_list) && entry.text != UPDATE_CRL
+        });
+        if notice.kind.is_some() && update_crl::is_wanted(notice.text) {
+            wanted.insert(0, Entry::named(UPDATE_CRL));
+        }
+        wanted
+    }
+
+    /// Time until the deadline; long if there is none.
+    fn left(&self) -> Duration {
+        self.deadline.map_or(Duration::MAX, |deadline| {
+            deadline.saturating_duration_since(Instant::now())
+        })
     }
 
     fn run(&self, found: &Found, message: &str, cancel: &AtomicBool) -> Result<Ended, ActionError> {
@@ -144,7 +226,7 @@ impl Actions<'_> {
             directory: &self.rules.directory,
             input: Stdio::from(file.open().map_err(ActionError::Message)?),
             identity: self.identity,
-            timeout: self.rules.timeout,
+            timeout: self.rules.timeout.min(self.left()),
             output: self.output,
         };
         Ok(job.run(cancel)?)
@@ -165,6 +247,8 @@ pub enum ActionError {
     Message(io::Error),
     /// It can't be run.
     Job(JobError),
+    /// Its start can't be written down, so that it might run twice.
+    Unrecorded(io::Error),
 }
 
 impl fmt::Display for ActionError {
@@ -183,6 +267,9 @@ impl fmt::Display for ActionError {
                 )
             }
             Self::Job(error) => error.fmt(f),
+            Self::Unrecorded(error) => {
+                write!(f, "its start can't be written to the landing zone: {error}")
+            }
         }
     }
 }
@@ -193,7 +280,7 @@ impl std::error::Error for ActionError {
             Self::List(error) => error.source(),
             Self::Find(error) => error.source(),
             Self::NoPython => None,
-            Self::Message(error) => Some(error),
+            Self::Message(error) | Self::Unrecorded(error) => Some(error),
             Self::Job(error) => error.source(),
         }
     }
@@ -204,3 +291,8 @@ impl From<JobError> for ActionError {
         Self::Job(error)
     }
 }
+
+/// How the actions are called that a new revocation list sets off, where no node has failed.
+///
+/// Source: `agent-core/docs/revocation.md`.
+const LIST_ACTIONS: &str = "crl_";

@@ -20,9 +20,13 @@ use crate::landing::{LandingError, Zone};
 use crate::memory;
 use crate::net::call::Caller;
 use crate::net::reach::{Clock, Reach, ReachError, ServerTrust, VerifierStream};
+#[cfg(feature = "revocations")]
+use crate::outbound::Acting;
 use crate::outbound::{Connect, Ending, Enrol, Flow, Link, Running, Terms, provision, push};
 use crate::privilege::{self, Account, PrivilegeError};
 use crate::register::{Contact, register_once};
+#[cfg(feature = "revocations")]
+use crate::revocations::Revocations;
 use crate::tpm::{HostTpm, TpmError, Use};
 use crate::trust::{Pin, PinError, Pinned, verify_manifest};
 
@@ -134,6 +138,10 @@ fn run(mode: Mode, config: OutboundConfig) -> Result<Ending, CallingError> {
 
     let deadline = (mode == Mode::Provision).then_some(until);
     let machine = machine(mode, &config, agent.clone(), signers);
+    #[cfg(feature = "revocations")]
+    let revocations = Revocations::open(&zone, config.revocation.trust());
+    #[cfg(feature = "revocations")]
+    let rules = config.revocation.rules(&config.landing_dir);
     let flow = Flow {
         link: Link::new(Way::new(reach)).with_logs(logs),
         tpm: &mut tpm,
@@ -161,6 +169,11 @@ fn run(mode: Mode, config: OutboundConfig) -> Result<Ending, CallingError> {
                 },
             },
             stop: &stop,
+            #[cfg(feature = "revocations")]
+            acting: Some(Acting {
+                revocations: &revocations,
+                rules: &rules,
+            }),
         },
         zone: &mut zone,
     };

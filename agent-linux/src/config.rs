@@ -16,6 +16,7 @@ mod options;
 mod outbound;
 #[cfg(feature = "pull")]
 mod pull;
+mod revocation;
 mod settings;
 mod tables;
 mod value;
@@ -37,6 +38,7 @@ use options::OPTIONS;
 pub use outbound::{Backoff, CapConfig, FloorConfig, OutboundConfig};
 #[cfg(feature = "pull")]
 pub use pull::{Config, Transport};
+pub use revocation::RevocationConfig;
 use settings::Settings;
 pub use tables::SyntaxFault;
 

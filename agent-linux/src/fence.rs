@@ -7,7 +7,7 @@
 //!
 //! | thread | what it may touch |
 //! | --- | --- |
-//! | listener, connections | nothing |
+//! | listener, connections | the journal of revocations |
 //! | registration | nothing, or what it takes to look up a registrar's name |
 //! | unpacking of a payload | the landing zone |
 //! | scripts and actions, signals | everything that the agent's user may |

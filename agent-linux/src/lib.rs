@@ -9,7 +9,8 @@
 //! | [`node`], [`queue`], [`worker`] | the agent under its lock; the work that it hands over |
 //! | [`memory`], [`spool`], [`landing`], [`job`], [`script`] | where a payload lives, lands and runs |
 //! | [`privilege`], [`fence`] | what the agent gives up: root, and files |
-//! | [`notifier`], [`actions`] | whose revocation notices count, and what they set off |
+//! | [`notifier`], [`revocations`], [`actions`] | whose revocation notices count, what was taken of them, and what they set off |
+//! | [`crl`] | revocation lists, put in the place of older ones |
 //! | `install` | an initramfs's files, where its maker looks |
 //! | [`run`] | all of it together, from start to stop |
 //! | [`calling`], [`outbound`] | the agent that calls its verifier, from start to end |
@@ -19,6 +20,7 @@
 //! | `tss` (default) | [`tpm::tss`]: the TPM over tpm2-tss; with `pull` |
 //! | `raw` (default) | `device` with `pull` |
 //! | `device` | `tpm::raw`: the TPM without any C library; the program takes it where `tss` is off. Alone: the commands that call a verifier, as small as can be |
+//! | `revocations` | [`revocations`]: revocations are acted on; with `pull` |
 //! | `pull` | [`run`]: Keylime's pull model, `keyhalf-agent serve`, and TLS 1.2 |
 //! | `install` | `install`: `keyhalf-agent install-initramfs`; with `tss` and `raw` |
 //! | `plain-http` | `enable_agent_mtls = false`: plain HTTP with anyone who comes, for tests; doesn't compile in a release build |
@@ -26,12 +28,18 @@
 #[cfg(all(feature = "plain-http", not(debug_assertions)))]
 compile_error!("the feature plain-http is for tests: no release build may have it");
 
-#[cfg(feature = "pull")]
+#[cfg(feature = "revocations")]
 pub mod actions;
 pub mod calling;
 pub mod config;
+#[cfg(feature = "revocations")]
+pub mod crl;
+#[cfg(feature = "revocations")]
+mod der;
 pub mod exit;
 pub mod fence;
+#[cfg(feature = "revocations")]
+mod files;
 pub mod identity;
 #[cfg(feature = "install")]
 pub mod install;
@@ -43,7 +51,7 @@ pub mod memory;
 pub mod net;
 #[cfg(feature = "pull")]
 pub mod node;
-#[cfg(feature = "pull")]
+#[cfg(feature = "revocations")]
 pub mod notifier;
 pub mod offline;
 pub mod outbound;
@@ -51,6 +59,8 @@ pub mod privilege;
 #[cfg(feature = "pull")]
 pub mod queue;
 pub mod register;
+#[cfg(feature = "revocations")]
+pub mod revocations;
 #[cfg(feature = "pull")]
 pub mod run;
 pub mod script;

@@ -1,11 +1,11 @@
 //! What surrounds the agent's core on this machine: the TPM beside it under one lock, vaults, work, the log.
 
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use agent_core::agent::{Agent, AgentConfig, Duty, Note};
 use agent_core::drive::{AllLent, Shell};
 use agent_core::revocation::{
-    Act, ActError, Each, Full, Ledger, LogId, Message, Offer, Standing, Taken, Verify, VerifyError,
+    Act, ActError, Each, Full, LogId, Message, Standing, Taken, Verify, VerifyError,
 };
 use agent_core::tpm::Tpm;
 use agent_core::wire::log::LogKind;
@@ -13,16 +13,15 @@ use agent_core::wire::log::LogKind;
 use crate::logs::{Lent, Shelves};
 use crate::memory::Vault;
 use crate::net::stream::Io;
-use crate::notifier::Notifier;
 use crate::queue::Inlet;
+use crate::revocations::Revocations;
 
 /// The agent at work.
 pub struct Node<T> {
     parts: Mutex<Parts<T>>,
     work: Inlet,
-    notifier: RwLock<Option<Notifier>>,
+    revocations: Arc<Revocations>,
     logs: Shelves,
-    ledger: Mutex<Ledger>,
 }
 
 struct Parts<T> {
@@ -31,18 +30,15 @@ struct Parts<T> {
 }
 
 impl<T: Tpm> Node<T> {
-    /// An agent that hands its work to this queue.
+    /// An agent that hands payloads to this queue, and revocation notices to their journal.
     #[must_use]
-    pub fn new(config: AgentConfig, tpm: T, work: Inlet) -> Self {
+    pub fn new(config: AgentConfig, tpm: T, work: Inlet, revocations: Arc<Revocations>) -> Self {
         let agent = Agent::new(config);
-        let mut ledger = Ledger::new();
-        ledger.land(None);
         Self {
             parts: Mutex::new(Parts { agent, tpm }),
             work,
-            notifier: RwLock::new(None),
+            revocations,
             logs: Shelves::default(),
-            ledger: Mutex::new(ledger),
         }
     }
 
@@ -51,55 +47,30 @@ impl<T: Tpm> Node<T> {
     pub fn with_logs(self, logs: Shelves) -> Self {
         Self { logs, ..self }
     }
-
-    /// From now on revocation notices are by this notifier, or by nobody.
-    pub fn trust(&self, notifier: Option<Notifier>) {
-        *self
-            .notifier
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = notifier;
-    }
 }
 
 impl<T> Verify for Node<T> {
     fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), VerifyError> {
-        let notifier = self.notifier.read().unwrap_or_else(PoisonError::into_inner);
-        notifier
-            .as_ref()
-            .ok_or(VerifyError::NoAnchor)?
-            .verify(message, signature)
+        self.revocations.verify(message, signature)
     }
 }
 
 impl<T> Act for Node<T> {
     fn act(&self, message: &Message, text: &str) -> Result<Taken, ActError> {
-        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        let anchor = match message {
-            Message::Entry(entry) => entry.log_id.anchor(),
-            _ => "",
-        };
-        match ledger.offer(anchor, message).map_err(ActError::Refused)? {
-            Offer::Take => {
-                self.work.notice(text).map_err(|Full| ActError::Full)?;
-                ledger.take(message);
-                Ok(Taken::Acting)
-            }
-            Offer::Known => Ok(Taken::Known),
-            Offer::Ahead => Ok(Taken::Ahead),
-            Offer::Early => Ok(Taken::Early),
-        }
+        self.revocations.act(message, text)
     }
 
-    fn keep(&self, _: &str, _: &[u8]) -> Result<(), Full> {
-        Err(Full)
+    fn keep(&self, text: &str, signature: &[u8]) -> Result<(), Full> {
+        self.revocations.keep(text, signature)
     }
 
     fn standing(&self, of: Option<&LogId>) -> Standing {
-        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        ledger.standing(of)
+        self.revocations.standing(of)
     }
 
-    fn outcomes(&self, _: &LogId, _: u64, _: &mut Each<'_>) {}
+    fn outcomes(&self, of: &LogId, after: u64, each: &mut Each<'_>) {
+        self.revocations.outcomes(of, after, each);
+    }
 }
 
 impl<T: Tpm> Shell for Node<T> {

@@ -1,16 +1,19 @@
 //! The revocation notifier: the key whose certificate came with the payload, or that the operator has named.
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use agent_core::revocation::VerifyError;
+use agent_core::wire::text::Hex;
 use rsa::PublicKey;
 use rsa::pkcs8::DecodePublicKey;
-use rsa::pkcs8::der::asn1::AnyRef;
-use rsa::pkcs8::der::{self, Decode, Encode, Reader, pem};
 use rsa::pss::Pss;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
+
+use crate::crl::{Certificate, MAX_CERTIFICATE_BYTES};
+use crate::files;
 
 /// The file of a payload that holds the notifier's certificate.
 ///
@@ -19,7 +22,10 @@ pub const CERTIFICATE_FILE: &str = "RevocationNotifier-cert.crt";
 
 /// A notifier's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notifier(PublicKey);
+pub struct Notifier {
+    key: PublicKey,
+    name: String,
+}
 
 impl Notifier {
     /// The notifier whose certificate lies in an unpacked payload, or where the operator says: a relative path is one inside
@@ -27,7 +33,7 @@ impl Notifier {
     #[must_use]
     pub fn of_payload(unzipped: &Path, configured: Option<&Path>) -> Option<Self> {
         let path = unzipped.join(configured.unwrap_or(CERTIFICATE_FILE.as_ref()));
-        let pem = match read(&path) {
+        let pem = match files::read(&path, MAX_CERTIFICATE_BYTES) {
             Ok(pem) => pem,
             Err(error) => {
                 // A payload needs none.
@@ -49,12 +55,18 @@ impl Notifier {
     }
 
     fn from_pem(text: &[u8]) -> Option<Self> {
-        let ("CERTIFICATE", certificate) = pem::decode_vec(text).ok()? else {
-            return None;
-        };
-        let certificate = AnyRef::from_der(&certificate).ok()?;
-        let key = certificate.sequence(public_key).ok()?;
-        PublicKey::from_public_key_der(&key).ok().map(Self)
+        let certificate = CertificateDer::from_pem_slice(text).ok()?;
+        // Nothing else of it counts: the certificate proves nothing, it only carries the key.
+        let key = Certificate::read(&certificate)?.key_info();
+        let name = Hex(&Sha256::digest(key)).to_string();
+        let key = PublicKey::from_public_key_der(key).ok()?;
+        Some(Self { key, name })
+    }
+
+    /// The hex of SHA-256 of the key's `SubjectPublicKeyInfo` in DER: what logs are named after.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Checks RSA-PSS with SHA-256, MGF1-SHA-256 and a salt of any length: Keylime takes the longest.
@@ -66,48 +78,8 @@ impl Notifier {
             salt_len: None,
             ..Pss::new()
         };
-        self.0
+        self.key
             .verify(padding, &Sha256::digest(message), signature)
             .map_err(|_| VerifyError::Mismatch)
     }
 }
-
-/// The `SubjectPublicKeyInfo` inside a certificate. Nothing else of it counts: the certificate proves nothing, it only carries
-/// the key.
-///
-/// Source: RFC 5280 section 4.1.
-fn public_key<'a>(certificate: &mut impl Reader<'a>) -> der::Result<Vec<u8>> {
-    let signed = AnyRef::decode(certificate)?;
-    let _algorithm = AnyRef::decode(certificate)?;
-    let _signature = AnyRef::decode(certificate)?;
-    signed.sequence(|fields| {
-        // The version may be missing. Then serial number, algorithm, issuer, validity, subject.
-        let before = if fields.peek_byte() == Some(EXPLICIT_0) {
-            6
-        } else {
-            5
-        };
-        for _ in 0..before {
-            AnyRef::decode(fields)?;
-        }
-        let key = AnyRef::decode(fields)?;
-        while !fields.is_finished() {
-            AnyRef::decode(fields)?;
-        }
-        key.to_der()
-    })
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut pem = Vec::new();
-    File::open(path)?
-        .take(MAX_PEM_BYTES)
-        .read_to_end(&mut pem)?;
-    Ok(pem)
-}
-
-/// The tag of `[0] EXPLICIT`.
-const EXPLICIT_0: u8 = 0xA0;
-
-/// Room for a certificate in PEM.
-const MAX_PEM_BYTES: u64 = 64 * 1024;

@@ -3,6 +3,8 @@
 //! The machine decides; what is here does one step after the other, until the end or a deadline. On each way out, the boot is
 //! capped if a release was asked for.
 
+#[cfg(feature = "revocations")]
+mod catch_up;
 mod copy;
 mod ending;
 mod fetch;
@@ -15,14 +17,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use agent_core::outbound::{
-    CaughtUp, Moment, Outbound, OutboundConfig, ScriptOutcome, Step, Unpack, Verify, Why,
+    CatchUp, CaughtUp, Moment, Outbound, OutboundConfig, ScriptOutcome, Step, Unpack, Verify, Why,
 };
 use agent_core::payload::zip::Limits;
 use agent_core::secret::Secret;
 use agent_core::tpm::OutboundTpm;
 use agent_core::wire::push::{Evaluation, MAX_BODY_BYTES};
+use heapless::string::StringView;
 use rustix::rand::{GetRandomFlags, getrandom};
 
+#[cfg(feature = "revocations")]
+use crate::actions::Actions;
 use crate::job::{End as JobEnd, Ended, Identity, OutputPolicy};
 use crate::landing::Zone;
 use crate::log::Seconds;
@@ -30,6 +35,10 @@ use crate::memory::wipe_stack;
 use crate::script::Script;
 use crate::spool::Spool;
 
+#[cfg(feature = "revocations")]
+pub use catch_up::Acting;
+#[cfg(feature = "revocations")]
+use catch_up::{News, Way};
 use copy::Copies;
 pub use ending::Ending;
 use fetch::{Got, Store};
@@ -60,6 +69,9 @@ pub struct Terms<'a> {
     pub script: Running<'a>,
     /// Ends the flow early.
     pub stop: &'a AtomicBool,
+    /// Revocations; none leaves them to others.
+    #[cfg(feature = "revocations")]
+    pub acting: Option<Acting<'a>>,
 }
 
 /// Takes this node to its registrar.
@@ -110,7 +122,59 @@ where
         }
         pause = pause.saturating_mul(2).min(config.pace.last_ms);
     }
+    #[cfg(feature = "revocations")]
+    if let Some(acting) = flow.terms.acting {
+        return beside_actions(config, flow, acting);
+    }
     drive(config, flow)
+}
+
+/// Attesting goes on while actions run, in a thread of their own.
+#[cfg(feature = "revocations")]
+fn beside_actions<C, T, V, E>(
+    config: OutboundConfig,
+    flow: Flow<'_, C, T, V, E>,
+    acting: Acting<'_>,
+) -> Ending
+where
+    C: Connect,
+    T: OutboundTpm,
+    V: Verify,
+    E: Enrol<T>,
+{
+    let (running, stop) = (flow.terms.script, flow.terms.stop);
+    let (payload, private) = (flow.zone.unzipped(), flow.zone.path().to_owned());
+    let act = move || {
+        let actions = actions(&acting, &running, &payload, &private, None);
+        acting.revocations.work(&actions, stop, &|_| {});
+    };
+    thread::scope(|scope| {
+        let builder = thread::Builder::new().name("actions".to_owned());
+        if let Err(error) = builder.stack_size(STACK_BYTES).spawn_scoped(scope, act) {
+            log::error!("no thread for revocation actions: {error}; none is run");
+        }
+        let ending = drive(config, flow);
+        acting.revocations.stop();
+        ending
+    })
+}
+
+#[cfg(feature = "revocations")]
+fn actions<'a>(
+    acting: &Acting<'a>,
+    running: &Running<'a>,
+    payload: &'a Path,
+    private: &'a Path,
+    deadline: Option<Instant>,
+) -> Actions<'a> {
+    Actions {
+        rules: acting.rules,
+        payload,
+        private,
+        identity: running.identity,
+        output: running.output,
+        deadline,
+    }
 }
 
 fn drive<C, T, V, E>(config: OutboundConfig, mut flow: Flow<'_, C, T, V, E>) -> Ending
@@ -154,6 +218,8 @@ where
 {
     fn run(&mut self, machine: &mut Outbound, store: &mut Store, copies: &mut Copies) -> Ending {
         let began = Instant::now();
+        #[cfg(feature = "revocations")]
+        let mut news = self.terms.acting.as_ref().map(News::new);
         let mut body = heapless::String::<MAX_BODY_BYTES>::new();
         let mut last = None;
         loop {
@@ -161,7 +227,8 @@ where
                 return Ending::Stopped;
             }
             if self.left().is_zero() {
-                return Ending::Deadline(last);
+                let settled = machine.settled().cloned();
+                return settled.map_or(Ending::Deadline(last), Ending::Done);
             }
             let mut random = Secret::zeroed();
             if let Err(error) = fill(random.as_mut()) {
@@ -194,7 +261,13 @@ where
                     machine.answered(&moment, answer.as_ref(), &self.verify, self.tpm);
                 }
                 Step::Wait { millis, why } => {
-                    if let Some(ending) = self.wait(Duration::from_millis(millis), why, due) {
+                    self.release();
+                    let pause = Duration::from_millis(millis);
+                    #[cfg(feature = "revocations")]
+                    let meanwhile = &mut |flow: &mut Self| flow.tell(news.as_mut(), &mut body);
+                    #[cfg(not(feature = "revocations"))]
+                    let meanwhile = &mut |_: &mut Self| {};
+                    if let Some(ending) = self.wait(pause, why, due, meanwhile) {
                         return ending;
                     }
                     last = Some(why);
@@ -212,6 +285,7 @@ where
                     if let Some(age) = unpack.copy_age {
                         log_copy(age);
                     }
+                    self.hold();
                     let landed = self.land(store.take(), &unpack);
                     drop(unpack);
                     match &landed {
@@ -228,6 +302,7 @@ where
                 }
                 Step::Run { script } => {
                     let ended = self.run_script(script);
+                    self.release();
                     match &ended {
                         Ok(outcome) => machine.ran(Ok(*outcome)),
                         Err(error) => {
@@ -247,8 +322,21 @@ where
                     machine.fetched(&moment, &got.as_fetched());
                 }
                 Step::NoCopy(why) => log::error!("the last good copy is not used: {why}"),
-                Step::CatchUp(_) => machine.caught_up(&moment, CaughtUp::Done),
-                Step::Report(end) => log::info!("payload: {end}"),
+                #[cfg(feature = "revocations")]
+                Step::CatchUp(session) => {
+                    self.release();
+                    let caught = self.catch_up(news.as_mut(), &session, &mut body);
+                    machine.caught_up(&moment, caught);
+                }
+                // As if the verifier had none.
+                #[cfg(not(feature = "revocations"))]
+                Step::CatchUp(_) => {
+                    machine.caught_up(&moment, CaughtUp::Answered { status: 404 });
+                }
+                Step::Report(end) => {
+                    self.release();
+                    log::info!("payload: {end}");
+                }
                 Step::Done(end) => return Ending::Done(end),
             }
         }
@@ -260,12 +348,80 @@ where
         let limits = &self.terms.archives;
         self.zone
             .land(&mut spool, &unpack.key, &unpack.binding, limits)
-            .map(drop)
-            .map_err(|error| error.to_string())
+            .map_err(|error| error.to_string())?;
+        #[cfg(feature = "revocations")]
+        if let Some(acting) = &self.terms.acting {
+            acting.revocations.land();
+        }
+        Ok(())
     }
 
-    /// Waits, unless there is no time for it: then the ending.
-    fn wait(&self, pause: Duration, why: Why, due: Option<Instant>) -> Option<Ending> {
+    /// No revocation action may begin: a payload lands, and its script comes first.
+    fn hold(&self) {
+        #[cfg(feature = "revocations")]
+        if let Some(acting) = &self.terms.acting {
+            acting.revocations.hold();
+        }
+    }
+
+    /// They may begin.
+    fn release(&self) {
+        #[cfg(feature = "revocations")]
+        if let Some(acting) = &self.terms.acting {
+            acting.revocations.release();
+        }
+    }
+
+    /// Fetches revocations; a node that provisions acts on them now, as far as there is time.
+    #[cfg(feature = "revocations")]
+    fn catch_up(
+        &mut self,
+        news: Option<&mut News<'_>>,
+        session: &CatchUp<'_>,
+        body: &mut StringView,
+    ) -> CaughtUp {
+        let (Some(news), Some(acting)) = (news, self.terms.acting) else {
+            return CaughtUp::Done;
+        };
+        news.begin(session);
+        let (payload, private) = (self.zone.unzipped(), self.zone.path().to_owned());
+        let (deadline, stop) = (self.terms.deadline, self.terms.stop);
+        let actions = actions(&acting, &self.terms.script, &payload, &private, deadline);
+        let mut way = Way {
+            link: &mut self.link,
+            body,
+            deadline,
+        };
+        news.catch_up(&mut way, || {
+            // An agent that has no deadline has a thread for them.
+            if deadline.is_some() {
+                acting.revocations.work_off(&actions, stop);
+            }
+        })
+    }
+
+    /// Tells the verifier what has ended meanwhile, and fetches what there was no room for.
+    #[cfg(feature = "revocations")]
+    fn tell(&mut self, news: Option<&mut News<'_>>, body: &mut StringView) {
+        let Some(news) = news.filter(|news| news.is_due()) else {
+            return;
+        };
+        let mut way = Way {
+            link: &mut self.link,
+            body,
+            deadline: self.terms.deadline,
+        };
+        news.tell(&mut way);
+    }
+
+    /// Waits, unless there is no time for it: then the ending. Now and then something is done meanwhile.
+    fn wait(
+        &mut self,
+        pause: Duration,
+        why: Why,
+        due: Option<Instant>,
+        meanwhile: &mut dyn FnMut(&mut Self),
+    ) -> Option<Ending> {
         match why {
             Why::NextRound => log::debug!("{why}"),
             _ => log::warn!("{why}; next try in {}", Seconds(pause)),
@@ -275,7 +431,9 @@ where
         if pause >= self.left() {
             return Some(Ending::Deadline(Some(why)));
         }
-        (!sleep(pause, self.terms.stop)).then_some(Ending::Stopped)
+        let stop = self.terms.stop;
+        let went_on = sleep_beside(pause, stop, &mut || meanwhile(self));
+        (!went_on).then_some(Ending::Stopped)
     }
 
     /// Time until the deadline; long if there is none.
@@ -365,8 +523,14 @@ fn dice() -> u32 {
 
 /// `false` if it was stopped meanwhile.
 fn sleep(pause: Duration, stop: &AtomicBool) -> bool {
+    sleep_beside(pause, stop, &mut || {})
+}
+
+/// The same, with something that is done now and then.
+fn sleep_beside(pause: Duration, stop: &AtomicBool, meanwhile: &mut dyn FnMut()) -> bool {
     let end = Instant::now() + pause;
     loop {
+        meanwhile();
         if stop.load(Ordering::Relaxed) {
             return false;
         }
@@ -382,3 +546,6 @@ fn sleep(pause: Duration, stop: &AtomicBool) -> bool {
 const REQUEST: Duration = Duration::from_secs(10);
 /// Within what a pause notices that it is to stop.
 const STOP_WITHIN: Duration = Duration::from_millis(100);
+/// Stack of the thread that runs actions; what isn't touched takes no memory.
+#[cfg(feature = "revocations")]
+const STACK_BYTES: usize = 512 * 1024;

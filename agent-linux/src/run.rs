@@ -19,7 +19,6 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::actions::ActionRules;
 use crate::config::{Config, KEYLIMES_USER, RunAs, Transport};
 use crate::fence::Fence;
 use crate::identity::{CertificateError, TlsIdentity};
@@ -34,6 +33,7 @@ use crate::node::Node;
 use crate::privilege::{self, Account, PrivilegeError};
 use crate::queue::queue;
 use crate::register::{Contact, RegisterError, register};
+use crate::revocations::Revocations;
 use crate::tpm::{HostTpm, TpmError};
 use crate::worker::{ScriptRules, Stop, Worker};
 
@@ -162,9 +162,12 @@ fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
         max_sealed_bytes: config.max_payload_size,
         max_unpacked_bytes: zone.size() / 2,
     };
-    let node = Arc::new(Node::new(agent, tpm, inlet).with_logs(logs));
-    let worker = worker(config, &contact, account, Arc::clone(&node), zone, stop);
-    worker.trust_notifier();
+    let revocations = Arc::new(Revocations::open(&zone, config.revocation.trust()));
+    let fenced = Arc::clone(&revocations);
+    let node = Node::new(agent, tpm, inlet, Arc::clone(&revocations)).with_logs(logs);
+    let node = Arc::new(node);
+    let parts = (Arc::clone(&node), revocations);
+    let worker = worker(config, &contact, account, parts, zone, stop);
     let server = Server {
         door,
         shell: Arc::clone(&node),
@@ -173,7 +176,7 @@ fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
     log::info!("listening on {address}");
     spawn("work", move || worker.run(&work)).map_err(RunError::System)?;
     spawn("listen", move || {
-        Fence::around_everything().report();
+        fenced.fence().report();
         server.run(&listener)
     })
     .map_err(RunError::System)?;
@@ -207,12 +210,13 @@ fn worker(
     config: &Config,
     contact: &Contact,
     account: Account,
-    node: Arc<Node<HostTpm>>,
+    (node, revocations): (Arc<Node<HostTpm>>, Arc<Revocations>),
     zone: Zone,
     stop: Arc<Stop>,
 ) -> Worker<HostTpm> {
     Worker {
         node,
+        revocations,
         archives: config.extract_payload_zip.then(|| Limits {
             bytes: zone.size() / 2,
             ..Limits::default()
@@ -225,19 +229,12 @@ fn worker(
             name: config.payload_script.clone(),
             timeout: config.payload_script_timeout,
         },
-        actions: ActionRules {
-            configured: config.revocation_actions.clone(),
-            installed: config.revocation_actions_dir.clone(),
-            allow_payload: config.allow_payload_revocation_actions,
-            directory: config.keylime_dir.clone(),
-            timeout: ACTION_TIMEOUT,
-        },
+        actions: config.revocation.rules(&config.keylime_dir),
         output: if config.report_script_output {
             OutputPolicy::Log
         } else {
             OutputPolicy::Quiet
         },
-        notifier: config.revocation_cert.clone(),
         stop,
     }
 }
@@ -344,8 +341,6 @@ fn spawn(name: &str, task: impl FnOnce() + Send + 'static) -> io::Result<()> {
 const NO_HANDLE: u32 = 0;
 /// How long the end of the agent waits for the end of a script; service managers and users expect a second in all.
 const STOP_WITHIN: Duration = Duration::from_millis(800);
-/// How long a revocation action may run: it holds up those after it.
-const ACTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// Stack of a thread; what isn't touched takes no memory.
 const STACK_BYTES: usize = 512 * 1024;
 

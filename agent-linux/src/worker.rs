@@ -1,11 +1,12 @@
 //! Work that the agent hands over: an opened payload becomes files, then its script runs; a revocation notice sets off its
-//! actions. One after the other, in the order they came; the agent answers meanwhile.
+//! actions, once no script runs. One after the other; the agent answers meanwhile.
 
 mod land;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use agent_core::agent::{Clipped, OpenedPayload, ScriptEnd, ScriptReport};
@@ -19,9 +20,9 @@ use crate::job::{End, Ended, Identity, OutputPolicy};
 use crate::landing::Zone;
 use crate::memory::Vault;
 use crate::node::Node;
-use crate::notifier::Notifier;
 use crate::privilege::Account;
-use crate::queue::{Outlet, Work};
+use crate::queue::Outlet;
+use crate::revocations::Revocations;
 use crate::script::{Script, ScriptError};
 use land::Landing;
 
@@ -29,6 +30,8 @@ use land::Landing;
 pub struct Worker<T> {
     /// The agent, to report to.
     pub node: Arc<Node<T>>,
+    /// What is known of revocations.
+    pub revocations: Arc<Revocations>,
     /// Where files go.
     pub zone: Zone,
     /// What an archive may hold; with none, archives aren't unpacked.
@@ -45,8 +48,6 @@ pub struct Worker<T> {
     pub actions: ActionRules,
     /// What becomes of their output; the tenant is told the end of a script's if the log is.
     pub output: OutputPolicy,
-    /// The notifier's certificate, if it isn't the payload's.
-    pub notifier: Option<PathBuf>,
     /// How the work is ended early.
     pub stop: Arc<Stop>,
 }
@@ -64,7 +65,8 @@ pub struct ScriptRules {
 #[derive(Default)]
 pub struct Stop {
     cancel: AtomicBool,
-    running: Mutex<bool>,
+    /// How many run, which is one at most, but for a moment.
+    running: Mutex<usize>,
     idle: Condvar,
 }
 
@@ -75,14 +77,20 @@ impl Stop {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self
             .idle
-            .wait_timeout_while(running, at_most, |running| *running);
+            .wait_timeout_while(running, at_most, |running| *running > 0);
         if waited.is_ok_and(|(_, wait)| wait.timed_out()) {
             log::warn!("a script did not end in time; the kernel ends it with the agent");
         }
     }
 
     fn set_running(&self, now: bool) {
-        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        *running = if now {
+            *running + 1
+        } else {
+            running.saturating_sub(1)
+        };
+        drop(running);
         self.idle.notify_all();
     }
 
@@ -94,18 +102,39 @@ impl Stop {
 impl<T: Tpm> Worker<T> {
     /// Works until nobody can hand anything over any more.
     pub fn run(mut self, work: &Outlet) {
-        while let Some(next) = work.next() {
-            match next {
-                Work::Payload(payload) => self.deliver(payload),
-                Work::Notice(message) => self.act(&message),
+        let revocations = Arc::clone(&self.revocations);
+        let act = self.acting();
+        thread::scope(|scope| {
+            let builder = thread::Builder::new().name("actions".to_owned());
+            if let Err(error) = builder.stack_size(STACK_BYTES).spawn_scoped(scope, act) {
+                log::error!("no thread for revocation actions: {error}; none is run");
             }
-        }
+            while let Some(payload) = work.next() {
+                revocations.hold();
+                self.deliver(payload);
+                revocations.release();
+            }
+            revocations.stop();
+        });
     }
 
-    /// From now on revocation notices are by the notifier of the payload that is there, which may be an earlier agent's.
-    pub fn trust_notifier(&self) {
-        let notifier = Notifier::of_payload(&self.zone.unzipped(), self.notifier.as_deref());
-        self.node.trust(notifier);
+    /// What acts on revocations until it is stopped, in a thread of its own.
+    fn acting(&self) -> impl FnOnce() + Send + 'static {
+        let (rules, output) = (self.actions.clone(), self.output);
+        let (uuid, account) = (self.uuid.clone(), self.account.clone());
+        let (payload, private) = (self.zone.unzipped(), self.zone.path().to_owned());
+        let (revocations, stop) = (Arc::clone(&self.revocations), Arc::clone(&self.stop));
+        move || {
+            let actions = Actions {
+                rules: &rules,
+                payload: &payload,
+                private: &private,
+                identity: identity(&uuid, &account),
+                output,
+                deadline: None,
+            };
+            revocations.work(&actions, &stop.cancel, &|now| stop.set_running(now));
+        }
     }
 
     fn deliver(&mut self, payload: OpenedPayload<Vault>) {
@@ -124,7 +153,7 @@ impl<T: Tpm> Worker<T> {
         self.node.with_agent(|agent, _| agent.unpacked(number));
         let unzipped = self.zone.unzipped();
         log::info!("payload unpacked to {}", unzipped.display());
-        self.trust_notifier();
+        self.revocations.land();
         self.stop.set_running(true);
         let ended = self.run_script(&unzipped);
         self.stop.set_running(false);
@@ -132,35 +161,6 @@ impl<T: Tpm> Worker<T> {
             Ok(report) => agent.finished(number, report),
             Err(error) => agent.failed(number, &error),
         });
-    }
-
-    /// Acts on a verified revocation notice.
-    fn act(&self, message: &str) {
-        let actions = Actions {
-            rules: &self.actions,
-            payload: &self.zone.unzipped(),
-            private: self.zone.path(),
-            identity: self.identity(),
-            output: self.output,
-        };
-        self.stop.set_running(true);
-        let outcomes = actions.carry_out(message, &self.stop.cancel);
-        self.stop.set_running(false);
-        let failed = outcomes
-            .iter()
-            .filter(|outcome| !outcome.is_success())
-            .count();
-        match (outcomes.len(), failed) {
-            (0, _) => log::info!("the revocation notice has set off no action"),
-            (count, 0) => log::info!("revocation notice acted on: {count} actions"),
-            (count, failed) => {
-                let hint = match self.output {
-                    OutputPolicy::Quiet => "; report_script_output logs what they write",
-                    OutputPolicy::Log => "",
-                };
-                log::error!("revocation notice acted on: {failed} of {count} actions failed{hint}");
-            }
-        }
     }
 
     /// Runs the payload's script, if it has one.
@@ -199,11 +199,7 @@ impl<T: Tpm> Worker<T> {
     }
 
     fn identity(&self) -> Identity<'_> {
-        Identity {
-            uuid: &self.uuid,
-            user: self.account.name(),
-            home: self.account.home(),
-        }
+        identity(&self.uuid, &self.account)
     }
 
     fn report(&self, ended: &Ended) -> ScriptReport {
@@ -222,3 +218,14 @@ impl<T: Tpm> Worker<T> {
         }
     }
 }
+
+fn identity<'a>(uuid: &'a str, account: &'a Account) -> Identity<'a> {
+    Identity {
+        uuid,
+        user: account.name(),
+        home: account.home(),
+    }
+}
+
+/// Stack of the thread that runs actions; what isn't touched takes no memory.
+const STACK_BYTES: usize = 512 * 1024;

@@ -11,7 +11,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use agent_linux::actions::{ActionError, ActionRules, Actions, FindError, Outcome};
+use agent_core::revocation::Kind;
+use agent_linux::actions::{
+    ActionError, ActionRules, Actions, FindError, Hold, Notice, Outcome, Progress,
+};
+use agent_linux::crl::ListRules;
 use agent_linux::job::{End, Identity, OutputPolicy, TAIL_BYTES};
 use tempfile::TempDir;
 
@@ -27,6 +31,25 @@ const DOCUMENTED: &str = "import os\n\nasync def execute(json_revocation):\n\tos
 struct Place {
     root: TempDir,
     rules: ActionRules,
+    /// What the message is about, if it is an entry.
+    kind: Option<Kind>,
+}
+
+/// Keeps what comes of actions.
+struct Ended(Vec<Outcome>);
+
+impl Progress for Ended {
+    fn is_begun(&self, _: &str) -> bool {
+        false
+    }
+
+    fn begin(&mut self, _: &str) -> Result<(), Hold> {
+        Ok(())
+    }
+
+    fn ended(&mut self, outcome: Outcome) {
+        self.0.push(outcome);
+    }
 }
 
 impl Place {
@@ -41,8 +64,13 @@ impl Place {
             allow_payload: true,
             directory: root.path().to_owned(),
             timeout: Duration::from_secs(30),
+            lists: ListRules::default(),
         };
-        Self { root, rules }
+        Self {
+            root,
+            rules,
+            kind: None,
+        }
     }
 
     /// A node whose payload has this file and no other.
@@ -81,8 +109,15 @@ impl Place {
             private: &self.path("secure"),
             identity: Identity::of_root("node-1"),
             output: OutputPolicy::Quiet,
+            deadline: None,
         };
-        let outcomes = actions.carry_out(MESSAGE, cancel);
+        let notice = Notice {
+            text: MESSAGE,
+            kind: self.kind,
+        };
+        let mut ended = Ended(Vec::new());
+        actions.carry_out(&notice, cancel, &mut ended);
+        let outcomes = ended.0;
         let left: Vec<_> = fs::read_dir(self.path("secure")).unwrap().collect();
         assert_eq!(left.len(), 1, "the message is left: {left:?}");
         outcomes
@@ -303,6 +338,32 @@ fn one_bad_action_stops_nothing() {
     );
     assert_eq!(ends[9], "good Exit(0)");
     assert_eq!(place.told(), MESSAGE);
+}
+
+#[test]
+fn a_list_sets_off_its_own_actions_alone() {
+    let mut place = Place::new();
+    let tell = "#!/bin/sh\necho \"${0##*/}\" >>told\n";
+    for name in ["crl_reload", "rm_ssh", "update-crl"] {
+        place.installed(name, tell);
+    }
+    place.rules.configured = "rm_ssh crl_reload update-crl".into();
+    place.payload("local_action_it", tell);
+    let rows = [
+        (None, "rm_ssh\ncrl_reload\nlocal_action_it\n"),
+        (
+            Some(Kind::Revocation),
+            "rm_ssh\ncrl_reload\nlocal_action_it\n",
+        ),
+        (Some(Kind::Crl), "crl_reload\n"),
+    ];
+    for (kind, told) in rows {
+        place.kind = kind;
+        let outcomes = place.notify();
+        assert!(outcomes.iter().all(Outcome::is_success), "{kind:?}");
+        assert_eq!(place.told(), told, "{kind:?}");
+        fs::remove_file(place.path("told")).unwrap();
+    }
 }
 
 #[test]

@@ -89,7 +89,7 @@ impl embedded_io::Write for Peerless<'_> {
 }
 
 fn node(paths: &LogPaths) -> Node<FakeTpm> {
-    let (node, _work) = node::node();
+    let (node, _work) = node::node(None);
     let node = Arc::into_inner(node).unwrap();
     node.with_logs(Shelves::open(paths, 2))
 }

@@ -3,6 +3,9 @@
 
 #[path = "common/namespace.rs"]
 mod namespace;
+#[cfg(feature = "revocations")]
+#[path = "outbound/revoked.rs"]
+mod revoked;
 #[path = "common/verifier.rs"]
 mod verifier;
 
@@ -96,6 +99,7 @@ fn provision_with(port: u16, mut tpm: FakeTpm, deadline: Duration, logs: &LogPat
                 output: OutputPolicy::Quiet,
             },
             stop: &stop,
+            acting: None,
         },
     };
     let ending = outbound::provision(config(Mode::Provision), flow);

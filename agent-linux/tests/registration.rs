@@ -74,7 +74,7 @@ fn versions(versions: &str) -> String {
 
 /// The credential `A` x 32, for the TPM of the node.
 fn blob() -> String {
-    let (node, _work) = node::node();
+    let (node, _work) = node::node(None);
     let secret = node.with_agent(|_, tpm| tpm.encrypt(&[b'A'; 32]));
     let mut blob = vec![0xBA, 0xDC, 0xC0, 0xDE, 0, 0, 0, 1, 0, 1, 7];
     blob.extend(u16::try_from(secret.len()).unwrap().to_be_bytes());
@@ -102,7 +102,7 @@ fn run_with(
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let requests = registrar(listener, answers);
-    let (node, _work) = node::node();
+    let (node, _work) = node::node(None);
     let contact = Contact {
         uuid: node::uuid(),
         ip: "192.0.2.7".to_owned(),
@@ -240,7 +240,7 @@ fn servers_come_up_later() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let (node, _work) = node::node();
+    let (node, _work) = node::node(None);
     let registering = thread::spawn(move || {
         let contact = Contact {
             uuid: node::uuid(),

@@ -85,7 +85,7 @@ impl World {
     }
 
     fn behind(door: Door, deadlines: Deadlines, pki: TempDir) -> Self {
-        let (node, _work) = node::node();
+        let (node, _work) = node::node(None);
         let server = Server {
             door,
             shell: node,

@@ -22,12 +22,14 @@ use agent_core::payload::zip::Limits;
 use agent_core::tpm::FakeTpm;
 use agent_core::wire::text::Hex;
 use agent_linux::actions::ActionRules;
+use agent_linux::crl::ListRules;
 use agent_linux::job::OutputPolicy;
 use agent_linux::landing::Zone;
 use agent_linux::net::stream::Io;
 use agent_linux::node::Node;
 use agent_linux::privilege::Account;
-use agent_linux::queue::{Outlet, Work, queue};
+use agent_linux::queue::{Outlet, queue};
+use agent_linux::revocations::{Revocations, TrustRules};
 use agent_linux::worker::{ScriptRules, Stop, Worker};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -84,9 +86,7 @@ fn deliver(node: &Node<FakeTpm>, payload: &[u8]) {
 
 /// Does one piece of work.
 fn work_on(work: &Outlet, worker: Worker<FakeTpm>) {
-    let Some(Work::Payload(payload)) = work.next() else {
-        panic!("no payload was opened");
-    };
+    let payload = work.next().expect("no payload was opened");
     let (inlet, work) = queue();
     inlet.payload(payload).unwrap();
     drop(inlet);
@@ -120,10 +120,12 @@ fn plain_file_payload() {
         let place = TempDir::new().unwrap();
         let zone = Zone::open(place.path(), 1 << 20).unwrap();
         let unzipped = zone.unzipped();
-        let (node, work) = node::node();
+        let revocations = Arc::new(Revocations::open(&zone, TrustRules::default()));
+        let (node, work) = node::node(Some(Arc::clone(&revocations)));
         deliver(&node, payload);
         let worker = Worker {
             node: Arc::clone(&node),
+            revocations,
             zone,
             archives,
             plain_file: "kept".to_owned(),
@@ -139,9 +141,9 @@ fn plain_file_payload() {
                 allow_payload: false,
                 directory: place.path().to_owned(),
                 timeout: Duration::from_secs(10),
+                lists: ListRules::default(),
             },
             output: OutputPolicy::Quiet,
-            notifier: None,
             stop: Arc::<Stop>::default(),
         };
         work_on(&work, worker);

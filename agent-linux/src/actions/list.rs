@@ -29,7 +29,11 @@ impl Name {
     /// # Errors
     /// [`ListError::BadName`].
     pub(super) fn parse(text: &str) -> Result<Self, ListError> {
-        if text.is_empty() || text.starts_with(['.', '-']) || text.contains(['/', '\0']) {
+        if text.is_empty()
+            || text.starts_with(['.', '-'])
+            || text.contains(['/', '\0'])
+            || text.len() > MAX_NAME_BYTES
+        {
             Err(ListError::BadName)
         } else {
             Ok(Self(text.to_owned()))
@@ -52,6 +56,14 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// One that is wanted whatever the lists say.
+    pub(super) fn named(name: &str) -> Self {
+        Self {
+            text: name.to_owned(),
+            name: Name::parse(name),
+        }
+    }
+
     fn fault(text: &str, error: ListError) -> Self {
         Self {
             text: text.to_owned(),
@@ -72,6 +84,18 @@ pub(super) fn wanted(configured: &str, payload: Option<&Path>) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
     let mut left_out = 0;
     for text in found {
+        // A file's name may hold anything; the journal and the log have one line for it.
+        let text: String = text
+            .chars()
+            .map(|letter| {
+                if letter.is_control() {
+                    '\u{FFFD}'
+                } else {
+                    letter
+                }
+            })
+            .take(MAX_NAME_BYTES + 1)
+            .collect();
         if entries.iter().any(|entry| entry.text == text) {
             continue;
         }
@@ -79,8 +103,7 @@ pub(super) fn wanted(configured: &str, payload: Option<&Path>) -> Vec<Entry> {
             left_out += 1;
             continue;
         }
-        let name = Name::parse(&text);
-        entries.push(Entry { text, name });
+        entries.push(Entry::named(&text));
     }
     entries.extend(fault);
     if left_out > 0 {
@@ -201,6 +224,8 @@ impl From<io::Error> for ListError {
     }
 }
 
+/// Source: Linux, limits.h.
+const MAX_NAME_BYTES: usize = 255;
 const QUOTES: [char; 2] = ['"', '\''];
 /// How the actions are called of a payload that has no list.
 const PREFIX: &str = "local_action_";

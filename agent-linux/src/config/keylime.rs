@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(warnings, Vec::<String>::new());
         assert_eq!(config.tpm_signing_alg.name(), "rsassa");
         assert_eq!(config.secure_size, 1 << 20);
-        assert_eq!(config.revocation_cert, None);
+        assert_eq!(config.revocation.cert, None);
         assert_eq!(config.run_as, RunAs::KeylimesDefault);
         let ca = Path::new("/var/lib/keylime/cv_ca/cacert.crt");
         assert_eq!(config.trusted_client_ca, [ca]);

@@ -10,7 +10,7 @@ use agent_core::wire::route::ApiVersions;
 use log::LevelFilter;
 
 use super::settings::{self, Settings};
-use super::{Command, ConfigError, RunAs, value};
+use super::{Command, ConfigError, RevocationConfig, RunAs, value};
 use crate::identity::UuidMode;
 use crate::logs::LogPaths;
 use crate::net::reach::{ServerAddress, ServerTrust};
@@ -66,6 +66,8 @@ pub struct OutboundConfig {
     pub floor_index: Option<u32>,
     /// Whether a copy may be kept in [`OutboundConfig::spool_dir`] for boots without a link.
     pub last_good: bool,
+    /// Whose word counts on a revocation, and what it sets off.
+    pub revocation: RevocationConfig,
     /// The kernel's logs that the verifier may ask for.
     pub logs: LogPaths,
     /// How much is logged.
@@ -153,6 +155,7 @@ impl Settings {
             cap_pcr: self.value("cap_pcr", cap_pcr)?,
             floor_index: self.optional("floor_index", nv_index)?,
             last_good,
+            revocation: self.revocation(&keylime_dir)?,
             logs: self.logs()?,
             log_level: self.value("log_level", settings::level)?,
         })
@@ -425,6 +428,7 @@ mod tests {
             ("push --floor-index 0x81000001", "NV index"),
             ("push --last-good", "spool_dir"),
             ("push --landing-dir run", "absolute"),
+            ("push --revocation-without-payload", "set revocation_cert"),
             ("push --port 1", "push takes no --port"),
             (
                 "cap --verifier-url https://v",

@@ -12,7 +12,7 @@ use agent_core::wire::route::ApiVersions;
 use log::LevelFilter;
 
 use super::settings::{self, Settings};
-use super::{ConfigError, RunAs, value};
+use super::{ConfigError, RevocationConfig, RunAs, value};
 use crate::identity::UuidMode;
 use crate::logs::LogPaths;
 use crate::tpm::TctiName;
@@ -66,14 +66,8 @@ pub struct Config {
     pub payload_script_timeout: Duration,
     /// Whether the end of the script's output may be told to the tenant and to the log.
     pub report_script_output: bool,
-    /// The node's actions for a revocation notice, as given: names with commas between them.
-    pub revocation_actions: String,
-    /// The directory of the node's actions.
-    pub revocation_actions_dir: PathBuf,
-    /// Whether a payload may bring actions of its own.
-    pub allow_payload_revocation_actions: bool,
-    /// The notifier's certificate; the payload's `RevocationNotifier-cert.crt` if there is none.
-    pub revocation_cert: Option<PathBuf>,
+    /// Whose word counts on a revocation, and what it sets off.
+    pub revocation: RevocationConfig,
     /// Whom the agent becomes once it has what only root gets.
     pub run_as: RunAs,
     /// The kernel's logs that go along with quotes.
@@ -124,13 +118,7 @@ impl Settings {
             payload_script: self.value("payload_script", value::inside)?,
             payload_script_timeout: self.value("payload_script_timeout", settings::seconds)?,
             report_script_output: self.value("report_script_output", value::switch)?,
-            revocation_actions: self.text("revocation_actions").to_owned(),
-            revocation_actions_dir: self.value("revocation_actions_dir", value::absolute)?,
-            allow_payload_revocation_actions: self
-                .value("allow_payload_revocation_actions", value::switch)?,
-            revocation_cert: self.optional("revocation_cert", |text| {
-                Ok(self.path("revocation_cert", text, &keylime_dir))
-            })?,
+            revocation: self.revocation(&keylime_dir)?,
             run_as: self.run_as()?,
             logs: self.logs()?,
             log_level: self.value("log_level", settings::level)?,
@@ -261,7 +249,7 @@ mod tests {
 
     #[test]
     fn refusals() {
-        let rows: [(&[&str], &str); 18] = [
+        let rows: [(&[&str], &str); 20] = [
             (&[], "no command"),
             (&["run"], "no command \"run\""),
             (&["serve", "--deadline", "1s"], "serve takes no --deadline"),
@@ -283,6 +271,11 @@ mod tests {
             (&["serve", "--dec-payload-file", "a/b"], "name of a file"),
             (&["serve", "--api-versions", "3.0"], "some of 2.1 to 2.6"),
             (&["serve", "--registrar-api-versions", ""], "some of 2.1"),
+            (
+                &["serve", "--revocation-without-payload"],
+                "set revocation_cert",
+            ),
+            (&["serve", "--crl-path", "relative"], "absolute"),
         ];
         for (words, text) in rows {
             let error = read(words, &[]).unwrap_err();
@@ -315,7 +308,7 @@ mod tests {
         ];
         let config = read(&["serve"], &variables).unwrap();
         assert_eq!(config.trusted_client_ca, there);
-        assert_eq!(config.revocation_cert, Some(PathBuf::from("/k/r.crt")));
+        assert_eq!(config.revocation.cert, Some(PathBuf::from("/k/r.crt")));
         let words = ["serve", "--trusted-client-ca", "a.crt"];
         let config = read(&words, &variables).unwrap();
         assert_eq!(config.trusted_client_ca, [PathBuf::from("a.crt")]);

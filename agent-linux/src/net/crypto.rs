@@ -15,7 +15,7 @@ use rustls::crypto::{CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom}
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::SigningKey;
 
-pub(crate) use signature::P256_SHA256;
+pub(crate) use signature::{P256_SHA256, VERIFIED};
 
 /// What isn't named here isn't linked.
 ///

@@ -268,7 +268,8 @@ impl<S: Write> embedded_io::Write for Patient<S> {
     }
 }
 
-fn soon(deadline: Option<Instant>) -> Instant {
+/// Until when a verifier that says nothing is waited for.
+pub(super) fn soon(deadline: Option<Instant>) -> Instant {
     let soon = Instant::now() + SILENCE;
     deadline.map_or(soon, |deadline| deadline.min(soon))
 }
@@ -286,5 +287,5 @@ fn text(error: &CallError<std::io::Error>) -> String {
 const SILENCE: Duration = Duration::from_secs(10);
 /// How long a connection may rest between two requests.
 const REST: Duration = Duration::from_secs(5);
-/// Room for an answer, head and body: a deposit takes up to 9 KiB, evidence that is echoed about as much.
-const MAX_ANSWER_BYTES: usize = 32 * 1024;
+/// Room for an answer, head and body: revocations take up to 48 KiB, a deposit 9, evidence that is echoed about as much.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;

@@ -1,5 +1,8 @@
 //! A verifier that is played over plain connections: it gives a payload to one node whose TPM is in memory.
 
+#[path = "archive.rs"]
+mod archive;
+
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +21,8 @@ use agent_core::wire::manifest::{CapPcr, Deliver, Manifest, PayloadId};
 use agent_core::wire::quote::HashAlg;
 use agent_core::wire::receipt::Receipt;
 use agent_core::wire::text::Uuid;
+pub(crate) use archive::archive;
+
 use agent_linux::net::stream::DeadlineStream;
 use agent_linux::outbound::Connect;
 use base64::Engine;
@@ -81,6 +86,19 @@ pub(crate) enum Mishap {
     AsksForLogs,
 }
 
+/// The node's revocation log, as far as the verifier has it, and what it was told of it.
+#[derive(Default)]
+pub(crate) struct Revoked {
+    /// Its name; a verifier without one doesn't know the routes.
+    pub(crate) log_id: Option<String>,
+    /// Bodies of entries, from number 1.
+    pub(crate) entries: Vec<String>,
+    /// Reports.
+    pub(crate) outcomes: Vec<String>,
+    /// A connection ends where entries are asked for.
+    pub(crate) breaks: bool,
+}
+
 pub(crate) struct Play {
     pub(crate) port: u16,
     pub(crate) connections: Arc<AtomicUsize>,
@@ -88,6 +106,7 @@ pub(crate) struct Play {
     pub(crate) receipts: Arc<Mutex<Vec<Receipt>>>,
     /// Bodies of attestations.
     pub(crate) attestations: Arc<Mutex<Vec<String>>>,
+    pub(crate) revoked: Arc<Mutex<Revoked>>,
 }
 
 struct Server {
@@ -98,6 +117,7 @@ struct Server {
     requests: Arc<Mutex<Vec<String>>>,
     receipts: Arc<Mutex<Vec<Receipt>>>,
     attestations: Arc<Mutex<Vec<String>>>,
+    revoked: Arc<Mutex<Revoked>>,
 }
 
 impl Play {
@@ -134,6 +154,7 @@ impl Play {
             requests: Arc::default(),
             receipts: Arc::default(),
             attestations: Arc::default(),
+            revoked: Arc::default(),
         };
         let mut server = Server {
             manifest: text,
@@ -143,6 +164,7 @@ impl Play {
             requests: Arc::clone(&play.requests),
             receipts: Arc::clone(&play.receipts),
             attestations: Arc::clone(&play.attestations),
+            revoked: Arc::clone(&play.revoked),
         };
         let connections = Arc::clone(&play.connections);
         thread::spawn(move || {
@@ -173,6 +195,9 @@ impl Server {
             if path.ends_with("/sealed") {
                 self.send_sealed(&mut socket, &head)?;
                 continue;
+            }
+            if path.contains("/revocations?") && self.revoked.lock().unwrap().breaks {
+                return Ok(());
             }
             let (status, location, answer) = self.answer(&line, path, &body);
             let length = answer.len();
@@ -234,6 +259,10 @@ impl Server {
                 ),
             );
         }
+        if path.contains("/revocations") {
+            let (status, body) = self.revoked.lock().unwrap().answer(path, body);
+            return plain(status, body);
+        }
         if path.contains("/attestations") {
             self.attestations.lock().unwrap().push(body.to_owned());
         }
@@ -278,6 +307,29 @@ impl Server {
     }
 }
 
+impl Revoked {
+    fn answer(&mut self, path: &str, body: &str) -> (u16, String) {
+        let Some(log_id) = &self.log_id else {
+            return (404, "{}".to_owned());
+        };
+        if path.ends_with("/outcomes") {
+            self.outcomes.push(body.to_owned());
+            return (204, String::new());
+        }
+        let after = path.split_once("after=").unwrap().1;
+        let from: usize = match path.contains(log_id) {
+            true => after.parse().unwrap(),
+            false => 0,
+        };
+        let last = self.entries.len();
+        // Few at a time.
+        let entries = self.entries[from.min(last)..last.min(from + 2)].join(",");
+        let attributes = format!(r#"{{"log_id":"{log_id}","last":{last},"entries":[{entries}]}}"#);
+        let data = format!(r#"{{"type":"revocations","attributes":{attributes}}}"#);
+        (200, format!(r#"{{"data":{data}}}"#))
+    }
+}
+
 const LOGS: &str = r#",{"evidence_type":"uefi_log","chosen_parameters":{"format":"application/octet-stream"}},{"evidence_type":"ima_log","chosen_parameters":{"starting_offset":1,"format":"text/plain"}}"#;
 
 fn request(socket: &mut TcpStream) -> io::Result<(String, String, String)> {
@@ -318,46 +370,4 @@ fn seal(key: &Key, archive: &[u8], mishap: Mishap) -> Vec<u8> {
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
-}
-
-/// An archive of stored files.
-pub(crate) fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
-    let (mut out, mut directory) = (Vec::new(), Vec::new());
-    for (name, content) in files {
-        let offset = u32::try_from(out.len()).unwrap();
-        let size = u32::try_from(content.len()).unwrap().to_le_bytes();
-        let name_length = u16::try_from(name.len()).unwrap().to_le_bytes();
-        let crc = crc32(content).to_le_bytes();
-        let common = [
-            &[20, 0, 0, 0, 0, 0, 0, 0, 0x21, 0][..],
-            &crc,
-            &size,
-            &size,
-            &name_length,
-            &[0, 0],
-        ]
-        .concat();
-        out.extend([b"PK\x03\x04", &common[..], name.as_bytes(), content].concat());
-        directory.extend([b"PK\x01\x02\x14\x00", &common[..], &[0; 10]].concat());
-        directory.extend(offset.to_le_bytes());
-        directory.extend(name.as_bytes());
-    }
-    let count = u16::try_from(files.len()).unwrap().to_le_bytes();
-    let (start, size) = (out.len(), directory.len());
-    out.extend(directory);
-    out.extend(b"PK\x05\x06\0\0\0\0");
-    out.extend([count, count].concat());
-    for number in [size, start] {
-        out.extend(u32::try_from(number).unwrap().to_le_bytes());
-    }
-    out.extend([0, 0]);
-    out
-}
-
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            (crc >> 1) ^ (0xEDB8_8320 * (crc & 1))
-        })
-    })
 }

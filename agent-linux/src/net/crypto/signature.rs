@@ -10,7 +10,7 @@ use rustls::pki_types::{
 use webpki::ring as by;
 
 /// The signatures that are looked at.
-pub(super) static VERIFIED: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
+pub(crate) static VERIFIED: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
     all: &[
         P256_SHA256,
         #[cfg(feature = "tss")]

@@ -1,0 +1,204 @@
+//! Revocations over the agent's own session: entries are fetched into the journal, and what came of them is reported.
+
+use std::time::Instant;
+
+use agent_core::http::Answer;
+use agent_core::http::emit::{Media, Verb};
+use agent_core::outbound::{CatchUp, CaughtUp, MAX_PATH_BYTES, Request};
+use agent_core::revocation::{
+    Act, Delivered, Heard, LogId, MAX_MESSAGE_BYTES, NoticeError, Taken, hear, write_entries_path,
+    write_outcomes_body, write_outcomes_path,
+};
+use agent_core::wire::text::Uuid;
+use heapless::string::StringView;
+use zeroize::Zeroizing;
+
+use super::link::{Connect, Link};
+use crate::actions::ActionRules;
+use crate::revocations::Revocations;
+
+/// What a flow needs for revocations.
+#[derive(Clone, Copy)]
+pub struct Acting<'a> {
+    /// What is known of them.
+    pub revocations: &'a Revocations,
+    /// What they set off.
+    pub rules: &'a ActionRules,
+}
+
+/// What the verifier was asked for and told.
+pub(super) struct News<'a> {
+    revocations: &'a Revocations,
+    /// Who asks, with which token, while it serves.
+    session: Option<(Uuid, Zeroizing<String>)>,
+    /// The log and the number up to which outcomes were reported.
+    reported: (Option<LogId>, u64),
+    /// There was no room for all that the verifier has.
+    is_behind: bool,
+    path: heapless::String<MAX_PATH_BYTES>,
+}
+
+/// The way to the verifier, for one exchange after the other.
+pub(super) struct Way<'w, C: Connect> {
+    pub(super) link: &'w mut Link<C>,
+    pub(super) body: &'w mut StringView,
+    pub(super) deadline: Option<Instant>,
+}
+
+impl<'a> News<'a> {
+    pub(super) fn new(acting: &Acting<'a>) -> Self {
+        Self {
+            revocations: acting.revocations,
+            session: None,
+            reported: (None, 0),
+            is_behind: false,
+            path: heapless::String::new(),
+        }
+    }
+
+    /// The verifier can be asked.
+    pub(super) fn begin(&mut self, session: &CatchUp<'_>) {
+        let token = Zeroizing::new(session.token.to_owned());
+        self.session = Some((session.agent.clone(), token));
+    }
+
+    /// Whether actions have ended that the verifier can be told of now.
+    pub(super) fn is_due(&self) -> bool {
+        self.session.is_some() && self.revocations.has_outcomes_after(self.told())
+    }
+
+    /// Reports what has ended, and fetches what comes next; in between `act` may act on it.
+    pub(super) fn catch_up<C: Connect>(
+        &mut self,
+        way: &mut Way<'_, C>,
+        mut act: impl FnMut(),
+    ) -> CaughtUp {
+        let done = loop {
+            let step = self.report(way).and_then(|()| self.fetch(way));
+            act();
+            match step {
+                Ok(true) => {}
+                // What was acted on meanwhile.
+                Ok(false) => break self.report(way).err().unwrap_or(CaughtUp::Done),
+                Err(fault) => break fault,
+            }
+        };
+        if done != CaughtUp::Done {
+            self.session = None;
+        }
+        done
+    }
+
+    /// Reports what has ended since.
+    pub(super) fn report<C: Connect>(&mut self, way: &mut Way<'_, C>) -> Result<(), CaughtUp> {
+        while self.is_due() {
+            let standing = self.revocations.standing(None);
+            let (Some(log_id), told) = (&standing.log_id, self.told()) else {
+                return Ok(());
+            };
+            way.body.clear();
+            let last = write_outcomes_body(way.body, &standing, |each| {
+                self.revocations.outcomes(log_id, told, each);
+            });
+            // Outcomes that are gone already leave the position to be told.
+            let last = last.map_err(|_| CaughtUp::Lost)?;
+            let last = last.unwrap_or(standing.position);
+            self.ask(way, Verb::Post, |path, agent| {
+                write_outcomes_path(path, agent)
+            })?;
+            self.reported = (standing.log_id, last);
+        }
+        Ok(())
+    }
+
+    /// Fetches the entries that come next, as many as there is room for: whether to ask again.
+    fn fetch<C: Connect>(&mut self, way: &mut Way<'_, C>) -> Result<bool, CaughtUp> {
+        let standing = self.revocations.standing(None);
+        way.body.clear();
+        let revocations = self.revocations;
+        let answer = self.ask(way, Verb::Get, |path, agent| {
+            write_entries_path(path, agent, &standing)
+        })?;
+        let delivered = Delivered::from_answer(answer.body).map_err(|error| {
+            log::warn!("the verifier's revocations can't be read: {error}");
+            CaughtUp::Lost
+        })?;
+        let (mut count, mut is_full) = (0_usize, false);
+        let mut message = vec![0; MAX_MESSAGE_BYTES].into_boxed_slice();
+        let message = message.as_mut_array().ok_or(CaughtUp::Lost)?;
+        let read = delivered.each(message, &mut |notice| match hear(notice, revocations) {
+            Ok(Heard::Entry { taken, .. }) => {
+                count += usize::from(taken == Taken::Acting);
+                true
+            }
+            Ok(_) => true,
+            Err(NoticeError::Full) => {
+                is_full = true;
+                false
+            }
+            Err(error) => {
+                log::error!("a revocation of the verifier's isn't acted on: {error}");
+                false
+            }
+        });
+        if let Err(error) = read {
+            log::warn!("a revocation of the verifier's can't be read: {error}");
+        }
+        let wanted = revocations.standing(delivered.log_id.as_ref()).wanted;
+        let has_more = count > 0 && !is_full && wanted <= delivered.last;
+        self.is_behind = is_full || has_more;
+        Ok(has_more)
+    }
+
+    /// Reports what has ended, and fetches what there was no room for before. What can't be done now waits for the next
+    /// attestation.
+    pub(super) fn tell<C: Connect>(&mut self, way: &mut Way<'_, C>) {
+        let mut told = self.report(way);
+        while told.is_ok() && self.is_behind {
+            match self.fetch(way) {
+                Ok(true) => {}
+                // Room comes with the next end.
+                Ok(false) => break,
+                Err(fault) => told = Err(fault),
+            }
+        }
+        if told.is_err() {
+            self.session = None;
+        }
+    }
+
+    /// Up to where the verifier was told, of the log that is followed.
+    fn told(&self) -> u64 {
+        match &self.reported {
+            (log, last) if *log == self.revocations.standing(None).log_id => *last,
+            _ => 0,
+        }
+    }
+
+    /// One exchange that succeeds, or what it means.
+    fn ask<'w, C: Connect>(
+        &mut self,
+        way: &'w mut Way<'_, C>,
+        verb: Verb,
+        write: impl FnOnce(&mut StringView, &Uuid) -> std::fmt::Result,
+    ) -> Result<Answer<'w>, CaughtUp> {
+        let (agent, token) = self.session.as_ref().ok_or(CaughtUp::Lost)?;
+        self.path.clear();
+        write(&mut self.path, agent).map_err(|_| CaughtUp::Lost)?;
+        let request = Request {
+            verb,
+            path: &self.path,
+            token: Some(token),
+            media: Media::Json,
+            is_deposit: false,
+            logs: None,
+        };
+        let until = super::link::soon(way.deadline);
+        let answer = way.link.exchange(&request, way.body, until, way.deadline);
+        let answer = answer.ok_or(CaughtUp::Lost)?;
+        match answer.status {
+            200 | 204 => Ok(answer),
+            status => Err(CaughtUp::Answered { status }),
+        }
+    }
+}
