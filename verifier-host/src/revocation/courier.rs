@@ -258,10 +258,10 @@ impl<'a> Courier<'a> {
         let last = self.log.last();
         let before = self.peer.standing().position;
         let Some(log_id) = said.log_id else {
-            // What it was sent is kept for its payload.
-            let next = self.next.unwrap_or(before + 1);
+            // It has acted on nothing in this boot; what it is sent is kept for its payload.
+            let next = self.next.unwrap_or(1);
             self.next = Some(sent.map_or(next, |number| number + 1));
-            self.report(before, Speaks::Log, &[]).await?;
+            self.report(0, Speaks::Log, &[]).await?;
             let more_to_send = self.next.is_some_and(|next| next <= last);
             return Ok(match sent {
                 Some(_) if more_to_send => Step::Onward,
