@@ -2,7 +2,7 @@
 //!
 //! | feature | what it brings |
 //! | --- | --- |
-//! | none | [`evidence`] (keys, quotes, credentials), [`pki`] (certificates), [`link`] (HTTPS client), [`memory`], [`policy`], [`transport`] |
+//! | none | [`evidence`] (keys, quotes, credentials), [`pki`] (certificates), [`link`] (HTTPS client), [`memory`], [`policy`], [`transport`], [`revocation::told`] |
 //! | `server` (default) | the program: the server loop, the registrar, the store and the rounds |
 //! | `software-tpm` | [`evidence`]`::software`: a TPM for tests and simulated nodes; no program uses it |
 //!
@@ -34,7 +34,6 @@ pub mod program;
 pub mod push;
 #[cfg(feature = "server")]
 pub mod registrar;
-#[cfg(feature = "server")]
 pub mod revocation;
 #[cfg(feature = "server")]
 pub mod rounds;
