@@ -6,9 +6,9 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 
-# What the programs link to, what the scenarios run (Python for revocation actions, SSH for a node that is kept out), what packs images and packages for the
-# tools that read them, and what compiles C for ring and SQLite.
-packages=(gcc binutils libc6-dev pkg-config libtss2-dev swtpm swtpm-tools tpm2-tools iproute2 procps openssl python3
+# What the programs link to, what the scenarios run (Python for revocation actions, SSH for a node that is kept out), what packs
+# images and packages for the tools that read them, and what compiles C for ring and SQLite.
+packages=(gcc binutils libc6-dev pkg-config libtss2-dev swtpm swtpm-tools tpm2-tools iproute2 procps openssl python3 curl
     openssh-client dropbear-bin dpkg gzip lz4 tar xz-utils zstd)
 # What the static agents are built with and, for Arm, run by.
 static_packages=(musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static)
@@ -55,8 +55,8 @@ install_packages() {
 # Not Debian: say what has to be there.
 check_tools() {
     local tool
-    for tool in cc pkg-config swtpm swtpm_setup tpm2_createprimary ip openssl python3 ssh dropbear dpkg-deb gzip lz4 tar xz zstd; do
-        command -v "$tool" >/dev/null || die "$tool is missing; on Debian it comes with one of: ${packages[*]}"
+    for tool in cc pkg-config swtpm swtpm_setup tpm2_createprimary ip openssl python3 curl ssh-keygen dropbear dpkg-deb gzip lz4 tar xz zstd; do
+        PATH=$PATH:/usr/sbin command -v "$tool" >/dev/null || die "$tool is missing; on Debian it comes with one of: ${packages[*]}"
     done
     pkg-config --exists tss2-esys || die "libtss2's development files are missing (tss2-esys.pc)"
 }
@@ -130,6 +130,20 @@ install_keylime() {
     ln -s /usr/lib/python3/dist-packages/gpg "$home"/lib/python3*/site-packages/
     "$home/bin/python3" -c 'import gpg' || die "Debian's python3-gpg doesn't work in $home"
     printf '%s\n' "$stamp" >"$home/installed"
+}
+
+# nginx, which reads the tenant's revocation lists in a test: its program alone, below the target directory, because the package
+# installed would serve the machine from then on.
+find_nginx() {
+    local home
+    home=$(target_dir)/nginx
+    if [ ! -x "$home/usr/sbin/nginx" ] && ! PATH=$PATH:/usr/sbin command -v nginx >/dev/null; then
+        say "== unpacking nginx"
+        mkdir -p "$home"
+        (cd "$home" && apt-get download -qq nginx) >&2 && dpkg-deb -x "$home"/nginx_*.deb "$home" ||
+            die "nginx is missing, and the package archive hasn't it"
+    fi
+    export PATH=$home/usr/sbin:$PATH:/usr/sbin
 }
 
 # The kernel's package: linux-image-cloud-amd64 depends on it.
