@@ -44,6 +44,16 @@ pub struct Cli {
     /// Largest sealed payload that a tenant may deposit [default: 1073741824]
     #[arg(long, value_name = "BYTES")]
     max_payload_bytes: Option<String>,
+    /// Who is told when a node fails, besides nodes that ask by themselves: agent, webhook, both (agent,webhook) or none ([])
+    /// [default: agent]
+    #[arg(long, value_name = "LIST")]
+    enabled_revocation_notifications: Option<String>,
+    /// Where the webhook takes revocations, as http:// or https://; it is shown cv_ca/client-cert.crt
+    #[arg(long, value_name = "URL")]
+    webhook_url: Option<String>,
+    /// CAs in PEM that the webhook's server is trusted under [default: cv_ca/cacert.crt]
+    #[arg(long, value_name = "FILE")]
+    webhook_ca: Option<String>,
     /// What is logged to standard error: error, warn, info, debug, trace [default: info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -64,6 +74,12 @@ impl Cli {
             ("registrar-tls-port", self.registrar_tls_port),
             ("quote-interval", self.quote_interval),
             ("max-payload-bytes", self.max_payload_bytes),
+            (
+                "enabled-revocation-notifications",
+                self.enabled_revocation_notifications,
+            ),
+            ("webhook-url", self.webhook_url),
+            ("webhook-ca", self.webhook_ca),
             ("log-level", self.log_level),
         ]
         .into_iter()

@@ -12,6 +12,8 @@ use std::time::Duration;
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
 
+use crate::revocation::webhook::HookUrl;
+
 /// Everything that the program is told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -27,6 +29,12 @@ pub struct Config {
     pub quote_interval: Duration,
     /// The largest sealed payload that is taken, in bytes.
     pub max_payload_bytes: u64,
+    /// Whether revocations are brought to agents that are polled.
+    pub notify_agents: bool,
+    /// Where else they are brought.
+    pub webhook: Option<HookUrl>,
+    /// PEM of the CAs that the webhook's server is trusted under; none is the CA of `cv_ca`.
+    pub webhook_ca: Option<PathBuf>,
     /// What is logged.
     pub log_level: LevelFilter,
 }
@@ -51,6 +59,12 @@ pub enum ConfigError {
         /// Its number, from 1.
         line: usize,
     },
+    /// The webhook is to be told, and nothing says where it is.
+    #[error(
+        "enabled_revocation_notifications has \"webhook\", but webhook_url is not set; set it (--webhook-url), or take \
+         \"webhook\" out of the list"
+    )]
+    NoWebhookUrl,
     /// A value that the option can't have.
     #[error("{source_name} is \"{value}\", but {wanted} is needed")]
     Value {
@@ -93,6 +107,21 @@ impl Config {
         let home = Ipv4Addr::LOCALHOST.into();
         let ip: IpAddr = layers.get(&IP, ADDRESS)?.unwrap_or(home);
         let registrar_ip: IpAddr = layers.get(&REGISTRAR_IP, ADDRESS)?.unwrap_or(home);
+        let enabled: Notified = layers
+            .get(
+                &NOTIFICATIONS,
+                "a list of agent, webhook, both or none of them",
+            )?
+            .unwrap_or_default();
+        let url: Option<HookUrl> = layers.get(
+            &WEBHOOK_URL,
+            "a URL of the form http://host:port/path or https://host:port/path",
+        )?;
+        let webhook = match (enabled.webhook, url) {
+            (false, _) => None,
+            (true, Some(url)) => Some(url),
+            (true, None) => return Err(ConfigError::NoWebhookUrl),
+        };
         let port = |source, default| {
             Ok::<u16, ConfigError>(layers.get(source, "a port number")?.unwrap_or(default))
         };
@@ -109,6 +138,9 @@ impl Config {
             max_payload_bytes: layers
                 .get(&MAX_PAYLOAD_BYTES, "a number of bytes")?
                 .unwrap_or(DEFAULT_PAYLOAD_BYTES),
+            notify_agents: enabled.agent,
+            webhook,
+            webhook_ca: layers.get(&WEBHOOK_CA, "a file")?,
             log_level: layers
                 .get(&LOG_LEVEL, "error, warn, info, debug or trace")?
                 .unwrap_or(LevelFilter::INFO),
@@ -220,6 +252,43 @@ impl FromStr for Seconds {
     }
 }
 
+/// Keylime's `enabled_revocation_notifications`: a list in Python's form, or names with commas between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Notified {
+    agent: bool,
+    webhook: bool,
+}
+
+impl Default for Notified {
+    fn default() -> Self {
+        Self {
+            agent: true,
+            webhook: false,
+        }
+    }
+}
+
+impl FromStr for Notified {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut notified = Self {
+            agent: false,
+            webhook: false,
+        };
+        let text = text.trim().trim_start_matches('[').trim_end_matches(']');
+        for name in text.split(',') {
+            match name.trim_matches([' ', '\t', '"', '\'']) {
+                "" => {}
+                "agent" => notified.agent = true,
+                "webhook" => notified.webhook = true,
+                _ => return Err(()),
+            }
+        }
+        Ok(notified)
+    }
+}
+
 const fn source(
     flag: &'static str,
     variables: &'static [&'static str],
@@ -257,6 +326,19 @@ const QUOTE_INTERVAL: Source = source(
     "quote_interval",
 );
 const MAX_PAYLOAD_BYTES: Source = source("max-payload-bytes", &[], "verifier", "max_payload_bytes");
+const NOTIFICATIONS: Source = source(
+    "enabled-revocation-notifications",
+    &["KEYLIME_VERIFIER_REVOCATIONS_ENABLED_REVOCATION_NOTIFICATIONS"],
+    "revocations",
+    "enabled_revocation_notifications",
+);
+const WEBHOOK_URL: Source = source(
+    "webhook-url",
+    &["KEYLIME_VERIFIER_REVOCATIONS_WEBHOOK_URL"],
+    "revocations",
+    "webhook_url",
+);
+const WEBHOOK_CA: Source = source("webhook-ca", &[], "revocations", "webhook_ca");
 const LOG_LEVEL: Source = source("log-level", &[], "verifier", "log_level");
 
 const ADDRESS: &str = "an IP address";
@@ -358,6 +440,57 @@ mod tests {
             let error = Config::resolve(&flags, |_| None, None).unwrap_err();
             assert_eq!(error.to_string(), expected);
         }
+    }
+
+    #[test]
+    fn who_is_told_of_revocations() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("verifier.conf");
+        let url = "webhook_url = \"https://a.example/hook\"\n";
+        for (lines, expected) in [
+            ("", Ok((true, None))),
+            (
+                "enabled_revocation_notifications = ['agent']\n",
+                Ok((true, None)),
+            ),
+            (
+                "enabled_revocation_notifications = ['agent','webhook']\n",
+                Ok((true, Some("a.example"))),
+            ),
+            (
+                "enabled_revocation_notifications = [\"webhook\"]\n",
+                Ok((false, Some("a.example"))),
+            ),
+            (
+                "enabled_revocation_notifications = webhook, agent\n",
+                Ok((true, Some("a.example"))),
+            ),
+            ("enabled_revocation_notifications = []\n", Ok((false, None))),
+            (
+                "enabled_revocation_notifications = ['zeromq']\n",
+                Err("zeromq"),
+            ),
+        ] {
+            std::fs::write(&path, format!("[revocations]\n{lines}{url}")).unwrap();
+            let found = Config::resolve(&Flags::new(), |_| None, Some(&path));
+            let found = found.map_err(|error| error.to_string());
+            match (&found, expected) {
+                (Ok(found), Ok((agents, host))) => {
+                    let webhook = found.webhook.as_ref();
+                    assert_eq!(found.notify_agents, agents, "{lines}");
+                    assert_eq!(
+                        webhook.map(|url| url.endpoint.host.as_str()),
+                        host,
+                        "{lines}"
+                    );
+                }
+                (Err(found), Err(expected)) => assert!(found.contains(expected), "{found}"),
+                _ => panic!("{lines}: {found:?}"),
+            }
+        }
+        let flags = Flags::from([("enabled-revocation-notifications", "webhook".to_owned())]);
+        let error = Config::resolve(&flags, |_| None, None).unwrap_err();
+        assert!(matches!(error, ConfigError::NoWebhookUrl), "{error}");
     }
 
     #[test]

@@ -16,8 +16,10 @@ use crate::config::Config;
 use crate::http::stop_switch;
 use crate::memory;
 use crate::payloads::Vault;
-use crate::pki::{Authority, PkiError, Place};
+use crate::pki::{Authority, PkiError, Place, ServerTrust, read_certificates};
 use crate::registrar::Registrar;
+use crate::revocation::Notifications;
+use crate::revocation::webhook::Hook;
 use crate::rounds::schedule::{ChangeError, Rounds};
 use crate::store::{Store, StoreError};
 
@@ -69,7 +71,12 @@ async fn serve(config: &Config) -> Result<(), RunError> {
         &config.keylime_dir.join("cv_ca"),
         &places,
     )?);
-    let rounds = Rounds::new(store.clone(), Arc::clone(&authority), config.quote_interval);
+    let rounds = Rounds::new(
+        store.clone(),
+        Arc::clone(&authority),
+        config.quote_interval,
+        notifications(config, &authority)?,
+    );
     let tls = authority.server_config()?;
     let registrar = Registrar::bind(
         store.clone(),
@@ -122,6 +129,24 @@ async fn serve(config: &Config) -> Result<(), RunError> {
     let _ = serving.await;
     store.close().await;
     Ok(())
+}
+
+/// Who is told of revocations.
+fn notifications(config: &Config, authority: &Authority) -> Result<Notifications, PkiError> {
+    let webhook = match &config.webhook {
+        None => None,
+        Some(url) => {
+            let trust = match &config.webhook_ca {
+                None => authority.server_trust(),
+                Some(path) => ServerTrust::Ca(read_certificates(path)?),
+            };
+            Some(Hook::new(url.clone(), authority.client_config(&trust)?))
+        }
+    };
+    Ok(Notifications {
+        agents: config.notify_agents,
+        webhook,
+    })
 }
 
 /// This program's own lines at the level, its libraries' from `warn` on: they know nothing of secrets.

@@ -21,6 +21,7 @@ pub mod nodes;
 pub mod payloads;
 pub mod policies;
 pub mod registrations;
+pub mod revocations;
 mod shown;
 
 /// What a database can't do, or not here.
@@ -65,6 +66,16 @@ pub enum StoreError {
     Damaged {
         /// Whose record.
         uuid: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The same of a log of revocations.
+    #[error(
+        "the database's record of the revocation log {log_id} is damaged: {what}; restore the database from a backup"
+    )]
+    DamagedLog {
+        /// Which log.
+        log_id: String,
         /// What is wrong with it.
         what: &'static str,
     },
@@ -173,6 +184,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("store/migrations/1_first.sql"),
     include_str!("store/migrations/2_payloads.sql"),
     include_str!("store/migrations/3_policies.sql"),
+    include_str!("store/migrations/4_revocations.sql"),
 ];
 
 /// How long a statement waits for another process that holds the database, a backup for example.

@@ -1,4 +1,5 @@
-//! Keylime's 2.x routes of the verifier: nodes are added, shown, deleted, reactivated and stopped; so are named policies.
+//! Keylime's 2.x routes of the verifier: nodes are added, shown, deleted, reactivated and stopped; so
+//! are named policies. Ours beside them: revocations.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ use crate::rounds::schedule::{ChangeError, Rounds};
 
 pub mod add;
 mod policies;
+mod revocations;
 pub mod view;
 
 /// What the routes work with.
@@ -50,6 +52,7 @@ pub fn routes(api: Api) -> Router {
         .route("/{version}/agents/{id}/stop", put(stop))
         .route("/{version}/agents/{id}/evidence", get(evidence))
         .merge(policies::routes())
+        .merge(revocations::routes())
         .layer(from_fn(administrators_only))
         .layer(from_fn(supported_versions_only))
         .route("/version", get(version))

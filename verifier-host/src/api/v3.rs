@@ -29,6 +29,7 @@ mod logs;
 mod question;
 mod receipts;
 mod releases;
+mod revocations;
 mod sealed;
 mod sessions;
 #[cfg(test)]
@@ -158,6 +159,11 @@ pub fn routes(api: Api) -> Router {
         )
         .route("/v3.0/agents/{id}/payload/release", post(releases::release))
         .route("/v3.0/agents/{id}/payload/receipt", post(receipts::receipt))
+        .route("/v3.0/agents/{id}/revocations", get(revocations::entries))
+        .route(
+            "/v3.0/agents/{id}/revocations/outcomes",
+            post(revocations::outcomes),
+        )
         .with_state(api)
 }
 

@@ -9,10 +9,11 @@ use std::time::Instant;
 use agent_core::wire::text::{Uuid, parse_hex};
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::from_fn;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -62,12 +63,42 @@ pub(super) fn router(store: Store) -> Router {
         .merge(nodes)
         .layer(from_fn(supported_versions_only))
         .route("/version", get(version))
+        .route("/crl.der", get(revocation_list))
         .fallback(fallback)
         .with_state(shared)
 }
 
 async fn version() -> Response {
     success(json!({"current_version": CURRENT_VERSION, "supported_versions": API_VERSIONS}))
+}
+
+/// The newest revocation list, for whoever checks certificates: it is public and signed.
+async fn revocation_list(
+    State(shared): State<Shared>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let query = query.unwrap_or_default();
+    let ca = query.split('&').find_map(|pair| pair.strip_prefix("ca="));
+    let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let is_name = |ca: &str| CA_DIGITS.contains(&ca.len()) && ca.bytes().all(digit);
+    if !ca.is_none_or(is_name) {
+        let reason = "ca is not the first 16 hex digits of an anchor's name";
+        return Err(ApiError::bad_request(reason));
+    }
+    let lists = shared.store.lists_of(ca.unwrap_or_default()).await;
+    let mut lists = lists
+        .map_err(|error| ApiError::internal(&error))?
+        .into_iter();
+    match (lists.next(), lists.next()) {
+        (Some(list), None) => {
+            let kind = HeaderValue::from_static("application/pkix-crl");
+            Ok(([(CONTENT_TYPE, kind)], list).into_response())
+        }
+        (None, _) => Err(ApiError::not_found("there is no revocation list")),
+        (Some(_), Some(_)) => Err(ApiError::bad_request(
+            "there are revocation lists of several CAs; ask for one with ?ca= and the first 16 hex digits of its anchor's name",
+        )),
+    }
 }
 
 /// The second part of a path: `/{version}/agents/{uuid}`.
@@ -238,6 +269,9 @@ fn auth_tag(credential: &str, uuid: &Uuid) -> AuthTag {
     mac.update(uuid.as_str().as_bytes());
     mac.finalize().into_bytes().into()
 }
+
+/// Digits of an anchor's name that tell one CA from others.
+const CA_DIGITS: std::ops::RangeInclusive<usize> = 16..=64;
 
 /// A registration with an EK certificate's chain takes about 12 KiB.
 pub(super) const MAX_BODY_BYTES: usize = 32 << 10;

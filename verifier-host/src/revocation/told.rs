@@ -146,8 +146,11 @@ pub struct PeerOutcome {
     pub agent_id: String,
     /// Where it stands with this entry.
     pub state: State,
-    /// In the order in which they ran; empty as long as it hasn't said.
+    /// In the order in which they ran, at most 64; empty as long as it hasn't said.
     pub actions: Vec<Action>,
+    /// Further actions of which nothing more is known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more: u64,
 }
 
 /// How an action went. One of `exit_code`, `signal`, `timed_out`, `interrupted` and `error` is there.
@@ -240,6 +243,14 @@ pub struct NoSigner {
 )]
 const fn is_false(value: &bool) -> bool {
     !*value
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "what serde calls gets a reference"
+)]
+const fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 /// Entries in one answer.

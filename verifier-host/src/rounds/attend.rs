@@ -9,7 +9,6 @@ use std::time::Duration;
 use agent_core::wire::route::ApiVersion;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use serde::Deserialize;
@@ -26,7 +25,6 @@ use super::schedule::Shared;
 use crate::evidence::shown::Shown;
 use crate::link::{Limits, Link, LinkError, Method};
 use crate::policies::MissingPolicy;
-use crate::revocation;
 use crate::transport::TransportKey;
 
 /// One node, its connection, and what the database knows of it.
@@ -187,6 +185,8 @@ impl Attendant {
         let first = self.node.update(|progress| {
             let recovered = progress.tally.unreachable.is_some();
             let first = !progress.standing.passed || recovered;
+            let boot = Some((passed.clock.reset_count, passed.clock.restart_count));
+            self.ask_about_revocations(recovered || progress.standing.boot != boot);
             progress.passed(passed.clock, unix_now());
             progress.standing.algorithms = Some(passed.algorithms);
             progress.standing.pubkey = Some(passed.pubkey.clone());
@@ -208,6 +208,7 @@ impl Attendant {
         match self.provide_v(&passed.pubkey).await {
             Ok(()) => {
                 info!(agent = %self.node.id, "V given");
+                self.ask_about_revocations(true);
                 self.node.update(|progress| {
                     progress.standing.v_given_to = Some(passed.pubkey);
                     progress.standing.state = OperationalState::GetQuote;
@@ -221,6 +222,15 @@ impl Attendant {
             }
         }
         self.pause()
+    }
+
+    /// The node answers. `anew`: it lost what it knew of revocations, or may act on them from now on.
+    fn ask_about_revocations(&self, anew: bool) {
+        match &self.node.peer {
+            Some(peer) if anew => peer.ask_again(),
+            Some(peer) => peer.is_reachable(),
+            None => {}
+        }
     }
 
     async fn provide_v(&mut self, pubkey: &str) -> Result<(), Undelivered> {
@@ -323,10 +333,9 @@ impl Attendant {
         failure: Failure,
         shown: Option<Box<Shown>>,
     ) -> Duration {
-        let notice = record_failure(&self.shared, &self.node, state, failure).await;
+        record_failure(&self.shared, &self.node, state, failure).await;
         self.write().await;
         keep(&self.shared, &self.node, shown.as_deref()).await;
-        spread(&self.shared, &self.node, notice);
         Duration::ZERO
     }
 
@@ -360,20 +369,18 @@ impl Attendant {
     }
 }
 
-/// Says in memory and in the log that the node failed; the revocation, if one is due, is signed before anybody knows.
+/// Says in memory and in the log that the node failed; the revocation, if one is due, is recorded before anybody knows.
 pub(super) async fn record_failure(
     shared: &Shared,
-    node: &Node,
+    node: &Arc<Node>,
     state: OperationalState,
     failure: Failure,
-) -> Option<Bytes> {
+) {
     error!(agent = %node.id, event = failure.event_id, "failed: {}", failure.reason);
-    let notice = match state {
-        OperationalState::InvalidQuote => revocation::sign(&shared.store, node, &failure).await,
-        _ => None,
-    };
-    node.update(|progress| progress.failed(state, failure, unix_now()));
-    notice
+    match state {
+        OperationalState::InvalidQuote => shared.revocations.node_failed(node, failure).await,
+        _ => node.update(|progress| progress.failed(state, failure, unix_now())),
+    }
 }
 
 /// Keeps what a node showed, for whoever asks why it failed. That it failed doesn't depend on it.
@@ -382,13 +389,6 @@ pub(super) async fn keep(shared: &Shared, node: &Node, shown: Option<&Shown>) {
         && let Err(error) = shared.store.save_shown(&node.id, unix_now(), shown).await
     {
         warn!(agent = %node.id, "what it showed can't be kept: {error}");
-    }
-}
-
-/// Sends a revocation to all peers, in the background.
-pub(super) fn spread(shared: &Shared, node: &Arc<Node>, notice: Option<Bytes>) {
-    if let Some(notice) = notice {
-        tokio::spawn(revocation::send(Arc::clone(node), notice, shared.nodes()));
     }
 }
 

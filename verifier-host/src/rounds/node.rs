@@ -11,6 +11,7 @@ use super::progress::Progress;
 use super::terms::Terms;
 use crate::link::{Endpoint, Limits, Link};
 use crate::push::Push;
+use crate::revocation::Peer;
 
 /// A node: who it is, what the tenant said, how to reach it, and what happened.
 pub struct Node {
@@ -22,6 +23,8 @@ pub struct Node {
     pub has_v: bool,
     /// What it brought by itself, for a node that calls; none for one that is polled.
     pub push: Option<Push>,
+    /// How far it is with the log of revocations that it is told of; none without a revocation key.
+    pub peer: Option<Peer>,
     tls: Option<Arc<ClientConfig>>,
     progress: Mutex<Progress>,
     /// Of its IMA list. In memory alone: what a restart loses is asked for again.
@@ -44,10 +47,17 @@ impl Node {
             push: terms.is_push().then(Push::default),
             terms,
             has_v,
+            peer: None,
             tls,
             progress: Mutex::new(progress),
             known: Mutex::default(),
         }
+    }
+
+    /// The same node with its log of revocations.
+    #[must_use]
+    pub fn with_peer(self, peer: Option<Peer>) -> Self {
+        Self { peer, ..self }
     }
 
     /// What happened until now.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use agent_core::wire::quote::ClockInfo;
 use serde_json::json;
 
-use super::attend::{keep, record_failure, spread};
+use super::attend::{keep, record_failure};
 use super::logs::{self, Came, Fault, Known};
 use super::node::{Node, unix_now};
 use super::progress::{Algorithms, Failure, OperationalState};
@@ -125,11 +125,10 @@ impl Rounds {
                 return Ok(());
             }
             let state = OperationalState::InvalidQuote;
-            let notice = record_failure(&this.shared, &node, state, failure).await;
+            record_failure(&this.shared, &node, state, failure).await;
             let progress = node.progress();
             let written = this.shared.store.save_progress(&node.id, &progress).await;
             keep(&this.shared, &node, shown.as_deref()).await;
-            spread(&this.shared, &node, notice);
             Ok(written?)
         })
         .await

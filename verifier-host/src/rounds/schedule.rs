@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
+use serde_json::json;
 use thiserror::Error;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::{JoinError, JoinHandle};
@@ -16,12 +17,15 @@ use tracing::{error, info};
 
 use super::attend::attend;
 use super::node::Node;
-use super::progress::Progress;
+use super::progress::{Failure, Progress};
 use super::terms::Terms;
 use crate::pki::{Authority, PkiError, ServerTrust};
 use crate::policies::{Given, Policies};
 use crate::policy::{PolicyKind, PolicyName};
-use crate::store::nodes::Secrets;
+use crate::revocation::list::List;
+use crate::revocation::told::MadeEntry;
+use crate::revocation::{AppendError, News, Notifications, Peer, Revocations};
+use crate::store::nodes::{Inserted, Secrets};
 use crate::store::{Store, StoreError};
 
 /// The rounds of all nodes. Cheap to clone.
@@ -30,12 +34,15 @@ pub struct Rounds {
     pub(super) shared: Arc<Shared>,
     authority: Arc<Authority>,
     changing: Arc<Mutex<()>>,
+    /// What brings the webhook its entries.
+    webhook: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 /// What the tasks share.
 pub(super) struct Shared {
     pub(super) store: Store,
     pub(super) policies: Policies,
+    pub(super) revocations: Revocations,
     pub(super) interval: Duration,
     /// Permits to open connections: a thousand handshakes at once would starve each other.
     pub(super) connecting: Semaphore,
@@ -90,16 +97,26 @@ pub enum ChangeError {
     /// The certificates, which don't allow connecting to it.
     #[error(transparent)]
     Pki(#[from] PkiError),
+    /// A revocation can't be recorded.
+    #[error(transparent)]
+    Revocation(#[from] AppendError),
     /// The change broke off in the middle.
     #[error("the change broke off by an error of this program: {0}")]
     BrokeOff(#[from] JoinError),
 }
 
 impl Rounds {
-    /// Rounds over the nodes of this database, `interval` apart; none runs before [`Rounds::resume`].
+    /// Rounds over the nodes of this database, `interval` apart; none runs before [`Rounds::resume`]. `notifications` says who
+    /// is told of revocations.
     #[must_use]
-    pub fn new(store: Store, authority: Arc<Authority>, interval: Duration) -> Self {
+    pub fn new(
+        store: Store,
+        authority: Arc<Authority>,
+        interval: Duration,
+        notifications: Notifications,
+    ) -> Self {
         let shared = Shared {
+            revocations: Revocations::new(store.clone(), notifications),
             store,
             policies: Policies::default(),
             interval,
@@ -110,6 +127,7 @@ impl Rounds {
             shared: Arc::new(shared),
             authority,
             changing: Arc::default(),
+            webhook: Arc::default(),
         }
     }
 
@@ -119,15 +137,26 @@ impl Rounds {
     /// The database. A record that can't be read is logged and left where it is.
     pub async fn resume(&self) -> Result<usize, ChangeError> {
         self.load_policies().await?;
+        let revocations = &self.shared.revocations;
+        revocations.load().await?;
+        if let Some(hook) = revocations.notifications().webhook.clone() {
+            let serving = tokio::spawn(hook.serve(revocations.clone()));
+            *self.webhook.lock().await = Some(serving);
+        }
+        let peers = self.shared.store.revocation_peers().await?;
         let mut count = 0_u32;
         let mut held = self.shared.store.held().await?;
         for stored in self.shared.store.nodes().await? {
             match stored {
                 Ok(stored) => {
+                    let peer = peers.get(stored.id.as_str());
+                    let peer = peer.and_then(|row| revocations.peer(row));
                     let node = self.node(stored.id, stored.terms, stored.has_v, stored.progress)?;
+                    let node = Arc::new(node.with_peer(peer));
                     if let (Some(push), Some(held)) = (&node.push, held.remove(node.id.as_str())) {
                         push.hold(|before| *before = held);
                     }
+                    revocations.employ(&node, true);
                     self.start(node, (RESUME_APART * count).min(self.shared.interval));
                     count += 1;
                 }
@@ -163,12 +192,18 @@ impl Rounds {
                 return Err(objection);
             }
             let store = &this.shared.store;
-            if !store
+            let inserted = store
                 .insert_node(&id, text, &progress, &secrets, &given)
-                .await?
-            {
+                .await?;
+            let Some(Inserted { log }) = inserted else {
                 return Err(ChangeError::Exists(id));
-            }
+            };
+            let peer = log.map(|log| {
+                let last = log.number;
+                Peer::new(this.shared.revocations.log_of(log), last)
+            });
+            let node = Arc::new(node.with_peer(peer));
+            this.shared.revocations.employ(&node, false);
             for Given { name, draft, .. } in given {
                 this.shared.policies.put(name, draft.ready);
             }
@@ -186,12 +221,17 @@ impl Rounds {
     pub async fn remove(&self, id: Uuid) -> Result<(), ChangeError> {
         self.to_its_end(|this| async move {
             let node = this.halt(&id).await;
+            if let Some(peer) = node.as_ref().and_then(|node| node.peer.as_ref()) {
+                end(peer.dismiss()).await;
+            }
             match this.shared.store.delete_node(&id).await {
                 Ok(true) => {}
                 Ok(false) => return Err(ChangeError::Unknown(id)),
                 Err(error) => {
-                    node.into_iter()
-                        .for_each(|node| this.start(node, Duration::ZERO));
+                    if let Some(node) = node {
+                        this.shared.revocations.employ(&node, true);
+                        this.start(node, Duration::ZERO);
+                    }
                     return Err(error.into());
                 }
             }
@@ -229,6 +269,61 @@ impl Rounds {
             Ok(())
         })
         .await
+    }
+
+    /// Revokes a node whatever it shows: it is attested no more, and its entry is made, with a list if there is one to give.
+    ///
+    /// # Errors
+    /// Unknown, without a revocation key, a list that isn't newer, the database; then nothing has changed.
+    pub async fn revoke(
+        &self,
+        id: Uuid,
+        reason: String,
+        list: Option<List>,
+    ) -> Result<MadeEntry, ChangeError> {
+        self.to_its_end(|this| async move {
+            let node = this
+                .get(&id)
+                .ok_or_else(|| ChangeError::Unknown(id.clone()))?;
+            let peer = node.peer.as_ref();
+            let log = peer.map(|peer| Arc::clone(&peer.log));
+            let log = log.ok_or_else(|| AppendError::NoLog(id.clone()))?;
+            this.halt(&id).await;
+            let failure = Failure {
+                event_id: "operator.revoked".to_owned(),
+                context: json!({ "context": &reason }),
+                reason,
+            };
+            let news = News::Node {
+                node: Arc::clone(&node),
+                failure,
+                operator: true,
+                list,
+            };
+            let made = this
+                .shared
+                .revocations
+                .append(Arc::clone(&log.anchor), news)
+                .await;
+            match made {
+                Ok(made) => {
+                    info!(agent = %id, "revoked by an operator");
+                    let mut own = made.into_iter().filter(|made| made.log_id == log.id);
+                    own.next().ok_or_else(|| AppendError::Moved.into())
+                }
+                Err(error) => {
+                    this.start(node, Duration::ZERO);
+                    Err(error.into())
+                }
+            }
+        })
+        .await
+    }
+
+    /// The logs of revocations.
+    #[must_use]
+    pub fn revocations(&self) -> &Revocations {
+        &self.shared.revocations
     }
 
     /// The node of that name.
@@ -278,8 +373,14 @@ impl Rounds {
         let mut nodes = Vec::with_capacity(running.len());
         for Running { node, task } in running.into_values() {
             end(task).await;
+            if let Some(peer) = &node.peer {
+                end(peer.dismiss()).await;
+            }
             nodes.push(node);
         }
+        end(self.webhook.lock().await.take()).await;
+        // An entry and the failure of its node are written together; what is written here must not be older.
+        self.shared.revocations.settle().await;
         if let Err(error) = self.shared.store.save_all(&nodes).await {
             error!("counts since the last change are lost: {error}");
         }
@@ -287,10 +388,11 @@ impl Rounds {
 
     /// Makes a change while no other is made, and to its end, even if its caller goes away: a node that is half added or half
     /// deleted would be attested by nobody.
-    pub(super) async fn to_its_end<C, F>(&self, change: C) -> Result<(), ChangeError>
+    pub(super) async fn to_its_end<C, F, T>(&self, change: C) -> Result<T, ChangeError>
     where
         C: FnOnce(Self) -> F,
-        F: Future<Output = Result<(), ChangeError>> + Send + 'static,
+        F: Future<Output = Result<T, ChangeError>> + Send + 'static,
+        T: Send + 'static,
     {
         let changing = Arc::clone(&self.changing);
         let change = change(self.clone());
@@ -307,13 +409,13 @@ impl Rounds {
         terms: Terms,
         has_v: bool,
         progress: Progress,
-    ) -> Result<Arc<Node>, PkiError> {
+    ) -> Result<Node, PkiError> {
         let config = |certificate: &CertificateDer<'static>| {
             let trust = ServerTrust::Pinned(certificate.clone());
             self.authority.client_config(&trust)
         };
         let tls = terms.certificate.as_ref().map(config).transpose()?;
-        Ok(Arc::new(Node::new(id, terms, has_v, progress, tls)))
+        Ok(Node::new(id, terms, has_v, progress, tls))
     }
 
     /// Begins a node's rounds; one that calls by itself is only listed.

@@ -3,12 +3,14 @@
 use agent_core::wire::text::Uuid;
 use std::sync::Arc;
 
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, Sqlite, Transaction};
 use zeroize::Zeroizing;
 
-use super::{Store, StoreError, policies};
+use super::revocations::{Joining, StoredLog};
+use super::{Store, StoreError, policies, revocations};
 use crate::policies::Given;
+use crate::revocation::anchor::{AnchorName, Group};
 use crate::rounds::node::Node;
 use crate::rounds::progress::Progress;
 use crate::rounds::terms::{Terms, TermsText};
@@ -17,8 +19,24 @@ use crate::rounds::terms::{Terms, TermsText};
 pub struct Secrets {
     /// The verifier's half of the payload key; `None` without a payload.
     pub v: Option<Zeroizing<Vec<u8>>>,
-    /// The key that signs revocations, PEM; `None` without one.
-    pub revocation_key: Option<Zeroizing<String>>,
+    /// Who signs its revocations; `None` without a key.
+    pub notifier: Option<Notifier>,
+}
+
+/// The key that signs revocations of a node, and who is told of them.
+pub struct Notifier {
+    /// PEM of the key; wiped with the value.
+    pub pem: Zeroizing<String>,
+    /// The key's name.
+    pub anchor: AnchorName,
+    /// Nodes of this group are told.
+    pub group: Group,
+}
+
+/// A node that was added.
+pub struct Inserted {
+    /// Its log of revocations, with the entry that was the last then; `None` without a key.
+    pub log: Option<StoredLog>,
 }
 
 /// A node as it was stored.
@@ -34,7 +52,7 @@ pub struct StoredNode {
 }
 
 impl Store {
-    /// Adds a node and the policies that came with it; `false` if there is a node of that name, and then nothing has changed.
+    /// Adds a node and the policies that came with it; `None` if there is a node of that name, and then nothing has changed.
     ///
     /// # Errors
     /// The database; the system's random numbers.
@@ -45,35 +63,36 @@ impl Store {
         progress: &Progress,
         secrets: &Secrets,
         given: &[Given],
-    ) -> Result<bool, StoreError> {
-        let seal = |column, value: Option<&[u8]>| {
-            let sealed = value.map(|value| self.at_rest.seal(id.as_str(), column, value));
-            sealed.transpose()
-        };
-        let v = seal(V, secrets.v.as_ref().map(|v| v.as_slice()))?;
-        let key = seal(
-            REVOCATION_KEY,
-            secrets.revocation_key.as_ref().map(|key| key.as_bytes()),
-        )?;
+    ) -> Result<Option<Inserted>, StoreError> {
+        let v = secrets.v.as_ref();
+        let v = v
+            .map(|v| self.at_rest.seal(id.as_str(), V, v))
+            .transpose()?;
         let mut transaction = self.writer.begin().await?;
         let done = sqlx::query(
-            "INSERT INTO nodes (uuid, terms, progress, v, revocation_key) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO nodes (uuid, terms, progress, v) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
         )
         .bind(id.as_str())
         .bind(json(id, terms)?)
         .bind(json(id, progress)?)
         .bind(v)
-        .bind(key)
         .execute(&mut *transaction)
         .await?;
         if done.rows_affected() != 1 {
-            return Ok(false);
+            return Ok(None);
         }
         for Given { name, draft, alone } in given {
             policies::put(&mut transaction, name, &draft.text, alone.then_some(id)).await?;
         }
+        let log = match &secrets.notifier {
+            None => None,
+            Some(Notifier { pem, anchor, group }) => {
+                let joining = Joining { pem, anchor, group };
+                Some(revocations::join(&mut transaction, self, id, joining).await?)
+            }
+        };
         transaction.commit().await?;
-        Ok(true)
+        Ok(Some(Inserted { log }))
     }
 
     /// Writes what happened to a node; a node that is gone stays gone.
@@ -96,11 +115,7 @@ impl Store {
     pub async fn save_all(&self, nodes: &[Arc<Node>]) -> Result<(), StoreError> {
         let mut transaction = self.writer.begin().await?;
         for node in nodes {
-            sqlx::query(UPDATE_PROGRESS)
-                .bind(json(&node.id, &node.progress())?)
-                .bind(node.id.as_str())
-                .execute(&mut *transaction)
-                .await?;
+            put_progress(&mut transaction, &node.id, &node.progress()).await?;
         }
         Ok(transaction.commit().await?)
     }
@@ -116,6 +131,7 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         policies::drop_unnamed(&mut transaction).await?;
+        revocations::drop_unused_keys(&mut transaction).await?;
         transaction.commit().await?;
         Ok(done.rows_affected() == 1)
     }
@@ -146,22 +162,6 @@ impl Store {
         self.opened(id, V, sealed.flatten())
     }
 
-    /// The key that signs revocations of a node, opened for the moment that it signs.
-    ///
-    /// # Errors
-    /// The database; a value that was changed there.
-    pub async fn revocation_key(
-        &self,
-        id: &Uuid,
-    ) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
-        let sealed: Option<Option<Vec<u8>>> =
-            sqlx::query_scalar("SELECT revocation_key FROM nodes WHERE uuid = ?")
-                .bind(id.as_str())
-                .fetch_optional(&self.reader)
-                .await?;
-        self.opened(id, REVOCATION_KEY, sealed.flatten())
-    }
-
     fn opened(
         &self,
         id: &Uuid,
@@ -171,6 +171,20 @@ impl Store {
         let opened = sealed.map(|sealed| self.at_rest.open(id.as_str(), column, &sealed));
         Ok(opened.transpose()?)
     }
+}
+
+/// Writes what happened to a node, in a transaction.
+pub(super) async fn put_progress(
+    transaction: &mut Transaction<'_, Sqlite>,
+    id: &Uuid,
+    progress: &Progress,
+) -> Result<(), StoreError> {
+    sqlx::query(UPDATE_PROGRESS)
+        .bind(json(id, progress)?)
+        .bind(id.as_str())
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
 }
 
 fn stored(row: &SqliteRow) -> Result<StoredNode, StoreError> {
@@ -202,4 +216,6 @@ fn json(id: &Uuid, value: &impl serde::Serialize) -> Result<String, StoreError> 
 
 const UPDATE_PROGRESS: &str = "UPDATE nodes SET progress = ? WHERE uuid = ?";
 const V: &str = "v";
-const REVOCATION_KEY: &str = "revocation_key";
+
+/// Where keys of nodes were that were added before anchors had them.
+pub(super) const REVOCATION_KEY: &str = "revocation_key";

@@ -54,9 +54,55 @@ pub(crate) struct Inner {
     pub(crate) halves: Vec<Vec<u8>>,
     /// Bodies of revocations.
     pub(crate) revocations: Vec<Value>,
+    /// What it keeps of revocations; none: it is Keylime's.
+    pub(crate) log: Option<Log>,
+    /// What it answers instead of what is true, to entries and to questions after them.
+    pub(crate) lie: Option<fn(u64) -> Response>,
+    /// How often it was asked for outcomes.
+    pub(crate) outcomes_asked: usize,
     /// Its IMA list.
     pub(crate) list: Vec<String>,
     first_quote: Option<String>,
+}
+
+/// A log as an agent of ours keeps it.
+#[derive(Default)]
+pub(crate) struct Log {
+    /// The log; none before the first entry.
+    pub(crate) id: Option<String>,
+    /// How many entries it took.
+    pub(crate) taken: u64,
+    /// How many of them it has acted on.
+    pub(crate) acted: u64,
+    /// Whether its actions go on until a test ends them.
+    pub(crate) busy: bool,
+}
+
+impl Log {
+    fn said(&self) -> Value {
+        json!({ "log_id": self.id, "position": self.acted, "wanted": self.taken + 1 })
+    }
+
+    fn take(&mut self, entry: &Value) -> Value {
+        let msg: Value = serde_json::from_str(entry["msg"].as_str().unwrap()).unwrap();
+        self.id = msg["log_id"].as_str().map(str::to_owned);
+        if msg["number"] == self.taken + 1 {
+            self.taken += 1;
+            if !self.busy {
+                self.acted = self.taken;
+            }
+        }
+        self.said()
+    }
+
+    fn outcomes(&self, after: u64) -> Value {
+        let mut said = self.said();
+        let action = |number| json!({ "name": format!("local_action_{number}"), "exit_code": 0, "duration_ms": 2 });
+        let ended = (after + 1..=self.acted)
+            .map(|number| json!({ "number": number, "actions": [action(number)] }));
+        said["outcomes"] = ended.collect();
+        said
+    }
 }
 
 /// The agent and its server.
@@ -91,6 +137,9 @@ impl Agent {
             asked: Vec::new(),
             halves: Vec::new(),
             revocations: Vec::new(),
+            log: None,
+            lie: None,
+            outcomes_asked: 0,
             list: Vec::new(),
             first_quote: None,
         };
@@ -177,8 +226,25 @@ async fn answer(State(inner): State<Arc<Mutex<Inner>>>, peer: Peer, request: Req
         ["quotes", "integrity"] => inner.integrity(&query),
         ["keys", "vkey"] => inner.vkey(&body),
         ["notifications", "revocation"] => {
-            inner.revocations.push(body);
-            success(Value::Null)
+            inner.revocations.push(body.clone());
+            let sent = inner.revocations.len() as u64;
+            match (inner.lie, &mut inner.log) {
+                (Some(lie), _) => lie(sent),
+                (None, Some(log)) => success(log.take(&body)),
+                (None, None) => success(Value::Null),
+            }
+        }
+        ["revocations", "outcomes"] if inner.log.is_some() => {
+            inner.outcomes_asked += 1;
+            let after = query
+                .split('&')
+                .find_map(|pair| pair.strip_prefix("after="));
+            let after = after.unwrap().parse().unwrap();
+            match (inner.lie, &inner.log) {
+                (Some(lie), _) => lie(after),
+                (None, Some(log)) => success(log.outcomes(after)),
+                (None, None) => unreachable!(),
+            }
         }
         _ => error(StatusCode::NOT_FOUND, "no such route"),
     }
@@ -277,13 +343,13 @@ pub(crate) fn digest_of(content: &[u8]) -> String {
     ima_ng("", content).0
 }
 
-fn success(results: Value) -> Response {
+pub(crate) fn success(results: Value) -> Response {
     json!({ "code": 200, "status": "Success", "results": results })
         .to_string()
         .into_response()
 }
 
-fn error(status: StatusCode, reason: &str) -> Response {
+pub(crate) fn error(status: StatusCode, reason: &str) -> Response {
     let body = json!({ "code": status.as_u16(), "status": reason, "results": {} });
     (status, body.to_string()).into_response()
 }

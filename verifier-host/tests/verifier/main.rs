@@ -6,5 +6,6 @@ mod attestation;
 mod policies;
 mod program;
 mod requests;
+mod revocation;
 mod round;
 mod tpm;

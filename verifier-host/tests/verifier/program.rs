@@ -22,12 +22,19 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Verifier {
     pub(crate) dir: TempDir,
     ip: String,
+    /// Options besides those that every test has.
+    options: Vec<String>,
     child: Child,
 }
 
 impl Verifier {
     /// The program in a fresh directory, listening.
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with more options.
+    pub(crate) async fn start_with(options: &[&str]) -> Self {
         static NUMBER: AtomicU8 = AtomicU8::new(1);
         let process = std::process::id();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -37,8 +44,14 @@ impl Verifier {
             process % 256
         );
         let dir = TempDir::new().unwrap();
-        let child = spawn(dir.path(), &ip);
-        let this = Self { dir, ip, child };
+        let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
+        let child = spawn(dir.path(), &ip, &options);
+        let this = Self {
+            dir,
+            ip,
+            options,
+            child,
+        };
         this.is_up().await;
         this
     }
@@ -64,7 +77,7 @@ impl Verifier {
 
     /// The same directory, a new process.
     pub(crate) async fn start_again(&mut self) {
-        self.child = spawn(self.dir.path(), &self.ip);
+        self.child = spawn(self.dir.path(), &self.ip, &self.options);
         self.is_up().await;
     }
 
@@ -81,6 +94,15 @@ impl Verifier {
 
     pub(crate) fn address(&self) -> SocketAddr {
         format!("{}:8881", self.ip).parse().unwrap()
+    }
+
+    /// Where nodes register, without TLS.
+    pub(crate) fn registrar(&self) -> Link {
+        let peer = Endpoint {
+            host: self.ip.clone(),
+            port: 8890,
+        };
+        Link::new(peer, None, Limits::default())
     }
 
     pub(crate) fn cv_ca(&self) -> PathBuf {
@@ -181,7 +203,7 @@ pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-fn spawn(dir: &Path, ip: &str) -> Child {
+fn spawn(dir: &Path, ip: &str, options: &[String]) -> Child {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
@@ -192,6 +214,7 @@ fn spawn(dir: &Path, ip: &str) -> Child {
         .arg(dir)
         .args(["--ip", ip, "--registrar-ip", ip])
         .args(["--quote-interval", "0.05", "--log-level", "trace"])
+        .args(options)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

@@ -14,9 +14,10 @@ use zeroize::Zeroizing;
 
 use crate::policies::{Draft, DraftError, Given};
 use crate::policy::{NameError, PolicyKind, PolicyName};
+use crate::revocation::anchor::{Group, GroupError};
 use crate::revocation::message::{NotifierKey, NotifierKeyError};
 use crate::rounds::terms::{Terms, TermsError, TermsText};
-use crate::store::nodes::Secrets;
+use crate::store::nodes::{Notifier, Secrets};
 
 /// Why a node isn't added; always the tenant's to mend, so always HTTP 400.
 #[derive(Debug, PartialEq, Eq, Error)]
@@ -69,6 +70,9 @@ pub enum AddError {
     /// The key for revocations.
     #[error(transparent)]
     NotifierKey(#[from] NotifierKeyError),
+    /// The group of nodes that are told of each other.
+    #[error(transparent)]
+    Group(#[from] GroupError),
     /// Address, policy, key or certificate.
     #[error(transparent)]
     Terms(#[from] TermsError),
@@ -102,13 +106,17 @@ impl Addition {
         }
         let body: Body = serde_json::from_slice(body).map_err(json_error)?;
         let (runtime, measured_boot) = (body.runtime(id)?, body.measured_boot(id)?);
+        let metadata = body.metadata.unwrap_or_else(|| "{}".to_owned());
+        let group = Group::of_metadata(&metadata)?;
+        let pem = body.revocation_key.filter(|pem| !pem.is_empty());
+        let notifier = |pem: Zeroizing<String>| {
+            let anchor = NotifierKey::from_pem(&pem)?.anchor()?;
+            Ok::<_, NotifierKeyError>(Notifier { pem, anchor, group })
+        };
         let secrets = Secrets {
             v: body.v.as_ref().map(|text| half(text)).transpose()?,
-            revocation_key: body.revocation_key.filter(|pem| !pem.is_empty()),
+            notifier: pem.map(notifier).transpose()?,
         };
-        if let Some(pem) = &secrets.revocation_key {
-            NotifierKey::from_pem(pem)?;
-        }
         let supported_version = match body.supported_version {
             None => ApiVersion::NEWEST,
             Some(text) => ApiVersion::parse(&text).ok_or(AddError::Version)?,
@@ -121,7 +129,7 @@ impl Addition {
             tpm_policy: body.tpm_policy,
             runtime_policy: runtime.as_ref().map(Chosen::name),
             mb_policy: measured_boot.as_ref().map(Chosen::name),
-            metadata: body.metadata.unwrap_or_else(|| "{}".to_owned()),
+            metadata,
             accept_tpm_hash_algs: body.accept_tpm_hash_algs,
             accept_tpm_encryption_algs: body.accept_tpm_encryption_algs,
             accept_tpm_signing_algs: body.accept_tpm_signing_algs,

@@ -168,8 +168,9 @@ pub(super) fn unusable(error: &DraftError) -> ApiError {
 
 /// What a tenant is told about a change that isn't made.
 pub(super) fn refused(error: ChangeError) -> ApiError {
-    use ChangeError::{Exists, NoPolicy, PolicyExists, PolicyInUse, Unknown};
+    use ChangeError::{Exists, NoPolicy, PolicyExists, PolicyInUse, Revocation, Unknown};
     match error {
+        Revocation(error) => super::revocations::unmade(&error),
         Exists(_) | PolicyExists { .. } | PolicyInUse { .. } => {
             ApiError::new(StatusCode::CONFLICT, error.to_string())
         }

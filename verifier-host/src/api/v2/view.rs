@@ -5,8 +5,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::policy::PolicyName;
+use crate::revocation::status::Summary;
 use crate::rounds::node::{Node, unix_now};
-use crate::rounds::progress::{AttestationStatus, Failure, OperationalState, Unreachable};
+use crate::rounds::progress::{
+    AttestationStatus, Failure, OperationalState, Progress, Unreachable,
+};
 use crate::rounds::schedule::Rounds;
 
 /// A node as tenants see it. It has no secret: Keylime's `v` is always null here.
@@ -47,6 +50,9 @@ pub struct View {
     failure: Option<Failure>,
     /// Since when it doesn't answer, and why.
     unreachable: Option<Unreachable>,
+    /// How far it is with the revocations that it is told of; absent without a revocation key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revocations: Option<Summary>,
     /// What an operator should know though nothing failed.
     warnings: Vec<&'static str>,
 }
@@ -57,11 +63,7 @@ impl View {
     pub fn of(node: &Node, rounds: &Rounds) -> Self {
         let interval = rounds.interval();
         let progress = node.progress();
-        let attestation_status = if node.terms.is_push() {
-            progress.status_of_caller(unix_now(), silence(interval))
-        } else {
-            progress.status()
-        };
+        let attestation_status = status_of(node, &progress, interval);
         let standing = progress.standing;
         let tally = progress.tally;
         let text = node.terms.text.clone();
@@ -105,12 +107,26 @@ impl View {
             v_provided: node.has_v.then_some(given),
             failure: standing.failure,
             unreachable: tally.unreachable,
+            revocations: Summary::of(node, attestation_status),
             warnings: if rounds.policies().decide_nothing(&node.terms) {
                 vec![NO_POLICY]
             } else {
                 vec![]
             },
         }
+    }
+}
+
+/// What is said about the node's attestation at this moment.
+pub(super) fn attestation_status(node: &Node, rounds: &Rounds) -> AttestationStatus {
+    node.update(|progress| status_of(node, progress, rounds.interval()))
+}
+
+fn status_of(node: &Node, progress: &Progress, interval: Duration) -> AttestationStatus {
+    if node.terms.is_push() {
+        progress.status_of_caller(unix_now(), silence(interval))
+    } else {
+        progress.status()
     }
 }
 

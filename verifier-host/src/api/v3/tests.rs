@@ -4,4 +4,5 @@ mod access;
 mod flow;
 mod logs;
 mod refusals;
+mod revocations;
 mod world;

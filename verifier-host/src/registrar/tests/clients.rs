@@ -22,6 +22,21 @@ async fn every_route_by_every_credential() {
     ];
     let routes = [
         (Method::GET, "/version".to_owned(), 200, 200),
+        (Method::GET, "/crl.der".to_owned(), 404, 404),
+        (
+            Method::GET,
+            "/crl.der?ca=0123456789abcdef".to_owned(),
+            404,
+            404,
+        ),
+        (Method::GET, "/crl.der?ca=01".to_owned(), 400, 400),
+        (
+            Method::GET,
+            "/crl.der?ca=0123456789ABCDEF".to_owned(),
+            400,
+            400,
+        ),
+        (Method::POST, "/crl.der".to_owned(), 405, 405),
         (Method::GET, "/v2.6/agents/".to_owned(), 401, 200),
         (Method::GET, "/v2.6/agents".to_owned(), 401, 200),
         (Method::GET, path(UUID), 401, 200),

@@ -30,6 +30,7 @@ use crate::http::Peer;
 use crate::payloads::Vault;
 use crate::pki::Authority;
 use crate::registrar::claim::Claim;
+use crate::revocation::Notifications;
 use crate::rounds::schedule::Rounds;
 use crate::store::Store;
 use crate::testing::runtime_policy;
@@ -85,7 +86,8 @@ impl World {
     pub(super) async fn in_dir(dir: TempDir) -> Self {
         let store = Store::open(dir.path()).await.unwrap();
         let authority = Authority::open_or_create(&dir.path().join("cv_ca"), &[]).unwrap();
-        let rounds = Rounds::new(store, authority.into(), Duration::from_millis(50));
+        let interval = Duration::from_millis(50);
+        let rounds = Rounds::new(store, authority.into(), interval, Notifications::default());
         rounds.resume().await.unwrap();
         let vault = Vault::open(dir.path(), &rounds.sealed_files()).unwrap();
         let ahead = Arc::new(AtomicU64::new(0));
