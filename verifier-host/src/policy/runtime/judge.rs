@@ -196,8 +196,7 @@ impl<'a> Judge<'a> {
 }
 
 fn allowed<'d>(digests: &'d Digests, entry: &Entry<'_>) -> Option<&'d [super::Digest]> {
-    let digests = digests.get(entry.path_str()?)?;
-    Some(digests)
+    digests.get(entry.path_str()?)
 }
 
 fn lists(digests: &Digests, entry: &Entry<'_>) -> bool {
