@@ -25,7 +25,7 @@ mod key;
 mod keyring;
 mod refusal;
 
-pub use digests::Digests;
+pub use digests::{Digests, Listed};
 pub use dsse::EnvelopeError;
 pub use excludes::Excludes;
 pub use judge::{Judge, Learnt};
@@ -287,7 +287,7 @@ impl Ima {
 }
 
 fn digests(part: &'static str, pairs: Pairs<Vec<String>>) -> Result<Digests, RuntimePolicyError> {
-    let mut all = Digests::with_capacity(pairs.0.len());
+    let mut all = Digests::default();
     for (name, texts) in pairs.0 {
         if texts.is_empty() {
             let name = line(&name);
@@ -301,11 +301,10 @@ fn digests(part: &'static str, pairs: Pairs<Vec<String>>) -> Result<Digests, Run
             })
         });
         let listed = listed.collect::<Result<Vec<_>, _>>()?;
-        all.add(name, &listed)
-            .map_err(|name| RuntimePolicyError::Twice {
-                part,
-                name: line(&name),
-            })?;
+        if !all.add(&name, &listed) {
+            let name = line(&name);
+            return Err(RuntimePolicyError::Twice { part, name });
+        }
     }
     Ok(all)
 }

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use agent_core::wire::quote::Digest;
-use verifier_host::policy::runtime::{RuntimePolicy, RuntimePolicyError};
+use verifier_host::policy::runtime::{Listed, RuntimePolicy, RuntimePolicyError};
 
 use super::{Finding, expression, some};
 
@@ -24,7 +23,7 @@ const WRITABLE: [&str; 6] = [
 const SHA1_BYTES: usize = 20;
 
 /// Names with their digests, sorted.
-type Sorted<'a> = [(&'a str, &'a [Digest])];
+type Sorted<'a> = [(&'a str, Listed<'a>)];
 
 pub(super) fn lint(bytes: &[u8]) -> Vec<Finding> {
     let policy = match RuntimePolicy::read(bytes, None) {
@@ -108,14 +107,14 @@ fn paths(digests: &Sorted<'_>, findings: &mut Vec<Finding>) {
 }
 
 fn values(part: &'static str, digests: &Sorted<'_>, findings: &mut Vec<Finding>) {
-    let twice = |digests: &[Digest]| {
-        let mut seen: Vec<&Digest> = digests.iter().collect();
+    let twice = |listed: Listed<'_>| {
+        let mut seen: Vec<&[u8]> = listed.iter().collect();
         seen.sort_unstable();
         seen.windows(2)
             .any(|pair| matches!(pair, [one, other] if one == other))
     };
-    let mut find = |rule, what: &str, is: &dyn Fn(&[Digest]) -> bool| {
-        let found: Vec<_> = digests.iter().filter(|(_, listed)| is(listed)).collect();
+    let mut find = |rule, what: &str, is: &dyn Fn(Listed<'_>) -> bool| {
+        let found: Vec<_> = digests.iter().filter(|(_, listed)| is(*listed)).collect();
         if !found.is_empty() {
             let names = some(found.iter().map(|(name, _)| *name));
             let text = format!("{} names in {part} {what}: {names}", found.len());
@@ -123,13 +122,13 @@ fn values(part: &'static str, digests: &Sorted<'_>, findings: &mut Vec<Finding>)
         }
     };
     find("duplicate-digest", "have the same digest twice", &twice);
-    let weak = |listed: &[Digest]| listed.iter().any(|digest| digest.len() == SHA1_BYTES);
+    let weak = |listed: Listed<'_>| listed.iter().any(|digest| digest.len() == SHA1_BYTES);
     find(
         "weak-hash",
         "have a SHA-1 digest, which others can make files for",
         &weak,
     );
-    let zero = |listed: &[Digest]| {
+    let zero = |listed: Listed<'_>| {
         listed
             .iter()
             .any(|digest| digest.iter().all(|byte| *byte == 0))
@@ -142,7 +141,7 @@ fn values(part: &'static str, digests: &Sorted<'_>, findings: &mut Vec<Finding>)
     let Some(usual) = usual_size(digests) else {
         return;
     };
-    let unusual = |listed: &[Digest]| listed.iter().all(|digest| digest.len() != usual);
+    let unusual = |listed: Listed<'_>| listed.iter().all(|digest| digest.len() != usual);
     let what = format!(
         "have no digest of {} bits as the others: a log has one kind",
         usual * 8
