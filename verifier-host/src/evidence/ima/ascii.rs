@@ -39,9 +39,9 @@ pub(super) fn parse(
     template: &mut Template,
     data: &mut Vec<u8>,
 ) -> Result<Parts, LineError> {
-    let (pcr, rest) = word(line, "PCR")?;
+    let (pcr, rest) = short_word(line, "PCR")?;
     let (hash, rest) = word(rest, "template hash")?;
-    let (name, rest) = match word(rest, "template") {
+    let (name, rest) = match short_word(rest, "template") {
         Err(_) if rest.len() <= MAX_NAME_BYTES => return Err(LineError::Ends { what: "fields" }),
         other => other?,
     };
@@ -58,7 +58,20 @@ pub(super) fn parse(
 }
 
 fn word<'a>(text: &'a [u8], what: &'static str) -> Result<(&'a [u8], &'a [u8]), LineError> {
-    let end = memchr(b' ', text).ok_or_else(|| LineError::Ends { what })?;
+    split_word(text, memchr(b' ', text), what)
+}
+
+/// A word of a few letters, which a plain search finds sooner.
+fn short_word<'a>(text: &'a [u8], what: &'static str) -> Result<(&'a [u8], &'a [u8]), LineError> {
+    split_word(text, text.iter().position(|byte| *byte == b' '), what)
+}
+
+fn split_word<'a>(
+    text: &'a [u8],
+    end: Option<usize>,
+    what: &'static str,
+) -> Result<(&'a [u8], &'a [u8]), LineError> {
+    let end = end.ok_or_else(|| LineError::Ends { what })?;
     let (word, rest) = text.split_at_checked(end).unwrap_or_default();
     Ok((word, rest.get(1..).unwrap_or_default()))
 }
