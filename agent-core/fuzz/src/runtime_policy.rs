@@ -2,7 +2,7 @@
 
 use agent_core::wire::quote::{HashAlg, PcrDump};
 use verifier_host::evidence::ima::{Content, Entry, FileDigest, ListHash};
-use verifier_host::policy::runtime::{Judge, Learnt, MAX_POLICY_BYTES, RuntimePolicy};
+use verifier_host::policy::runtime::{Digests, Judge, Learnt, MAX_POLICY_BYTES, RuntimePolicy};
 
 /// The bytes are a policy.
 pub fn check(data: &[u8]) {
@@ -11,12 +11,12 @@ pub fn check(data: &[u8]) {
     };
     assert!(data.len() <= MAX_POLICY_BYTES);
     let parts = [&policy.digests, &policy.keyrings, &policy.buffers];
-    for (path, digests) in parts.into_iter().flatten() {
-        assert!(!digests.is_empty(), "{path:?} allows nothing");
+    for (path, digests) in parts.into_iter().flat_map(Digests::sorted) {
+        assert!(digests.iter().next().is_some(), "{path:?} allows nothing");
     }
     let mut judge = Judge::new(&policy, Learnt::default(), &PcrDump::empty(HashAlg::Sha256));
-    for (path, digests) in &policy.digests {
-        for digest in digests {
+    for (path, digests) in policy.digests.sorted() {
+        for digest in digests.iter() {
             let entry = entry(&policy, path, digest, Content::File);
             assert_eq!(judge.judge(&entry), Ok(()), "{path:?} is listed");
         }
@@ -28,8 +28,8 @@ pub fn check(data: &[u8]) {
         );
         let _ = judge.judge(&signed);
     }
-    for (name, digests) in &policy.keyrings {
-        for digest in digests {
+    for (name, digests) in policy.keyrings.sorted() {
+        for digest in digests.iter() {
             let _ = judge.judge(&entry(&policy, name, digest, Content::Buffer(data)));
         }
     }

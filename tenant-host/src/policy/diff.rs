@@ -141,9 +141,9 @@ fn facts(policy: &Shaped, which: &'static str) -> Result<Facts, DiffError> {
 
 fn runtime(policy: &RuntimePolicy, facts: &mut Facts) {
     let mut digests = |part: &str, all: &Digests| {
-        for (name, digests) in all {
+        for (name, digests) in all.sorted() {
             let values = digests.iter().map(|digest| Hex(digest).to_string());
-            facts.insert((part.to_owned(), name.clone()), values.collect());
+            facts.insert((part.to_owned(), name.to_owned()), values.collect());
         }
     };
     digests("digests", &policy.digests);

@@ -207,8 +207,11 @@ pub fn check<E>(
             break;
         };
         let entry = entry.map_err(|reason| ImaError::Line { line, reason })?;
+        // Neither waits for the other: while the judge's memory is fetched, the processor begins to hash. What the line itself has
+        // wrong is told first.
+        let judged = judge(&entry);
         pcr = bank.digest([&*pcr, &*extended(&entry, bank)?]);
-        judge(&entry).map_err(|reason| ImaError::Refused { line, reason })?;
+        judged.map_err(|reason| ImaError::Refused { line, reason })?;
     }
     let at_least = at_least.max(from.lines);
     Err(match behind {

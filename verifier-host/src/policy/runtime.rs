@@ -7,7 +7,6 @@
 //! Source: `RUNTIME_POLICY_SCHEMA` in Keylime 7.14.3; its verifier refuses what doesn't fit.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use agent_core::wire::quote::Digest;
 use serde::Deserialize;
@@ -18,6 +17,7 @@ use thiserror::Error;
 use super::{Pairs, from_hex};
 use crate::evidence::ima::{FileKey, ListHash};
 
+mod digests;
 mod dsse;
 mod excludes;
 mod judge;
@@ -25,6 +25,7 @@ mod key;
 mod keyring;
 mod refusal;
 
+pub use digests::{Digests, Listed};
 pub use dsse::EnvelopeError;
 pub use excludes::Excludes;
 pub use judge::{Judge, Learnt};
@@ -150,9 +151,6 @@ pub enum RuntimePolicyError {
     #[error("a key was given to check its signature with, and it isn't signed")]
     NotSigned,
 }
-
-/// Names, each with the digests that it may have.
-pub type Digests = BTreeMap<String, Vec<Digest>>;
 
 /// What IMA may have measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -289,7 +287,7 @@ impl Ima {
 }
 
 fn digests(part: &'static str, pairs: Pairs<Vec<String>>) -> Result<Digests, RuntimePolicyError> {
-    let mut map = Digests::new();
+    let mut all = Digests::default();
     for (name, texts) in pairs.0 {
         if texts.is_empty() {
             let name = line(&name);
@@ -302,14 +300,13 @@ fn digests(part: &'static str, pairs: Pairs<Vec<String>>) -> Result<Digests, Run
                 value: line(text),
             })
         });
-        let listed = listed.collect::<Result<_, _>>()?;
-        if map.contains_key(&name) {
+        let listed = listed.collect::<Result<Vec<_>, _>>()?;
+        if !all.add(&name, &listed) {
             let name = line(&name);
             return Err(RuntimePolicyError::Twice { part, name });
         }
-        map.insert(name, listed);
     }
-    Ok(map)
+    Ok(all)
 }
 
 /// Keylime compares texts, so that an uppercase digest would never match.

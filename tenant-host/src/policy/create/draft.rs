@@ -15,19 +15,22 @@ const VERSION: u64 = 1;
 /// How many of the things left out are kept by name.
 const NAMED: usize = 20;
 
+/// Names with their digests, in the order that they are written in.
+type Sorted = BTreeMap<String, Vec<Digest>>;
+
 /// A runtime policy of version 1 that allows nothing yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Draft {
     meta: Meta,
     release: u64,
     #[serde(serialize_with = "in_hex")]
-    digests: Digests,
+    digests: Sorted,
     excludes: Vec<String>,
     #[serde(serialize_with = "in_hex")]
-    keyrings: Digests,
+    keyrings: Sorted,
     ima: Ima,
     #[serde(rename = "ima-buf", serialize_with = "in_hex")]
-    buffers: Digests,
+    buffers: Sorted,
     #[serde(rename = "verification-keys")]
     verification_keys: String,
 }
@@ -54,16 +57,16 @@ impl Default for Draft {
                 generator: 0,
             },
             release: 0,
-            digests: Digests::new(),
+            digests: Sorted::new(),
             excludes: Vec::new(),
-            keyrings: Digests::new(),
+            keyrings: Sorted::new(),
             ima: Ima {
                 ignored_keyrings: Vec::new(),
                 // Keylime's default; every verifier takes each entry's own.
                 log_hash_alg: "sha1".to_owned(),
                 dm_policy: None,
             },
-            buffers: Digests::new(),
+            buffers: Sorted::new(),
             verification_keys: String::new(),
         }
     }
@@ -89,11 +92,11 @@ impl Draft {
             })?;
         Ok(Self {
             release: rest.release,
-            digests: policy.digests,
+            digests: sorted(&policy.digests),
             excludes: policy.excludes.texts().to_vec(),
-            keyrings: policy.keyrings,
+            keyrings: sorted(&policy.keyrings),
             ima: rest.ima,
-            buffers: policy.buffers,
+            buffers: sorted(&policy.buffers),
             verification_keys: rest.verification_keys,
             ..Self::default()
         })
@@ -147,7 +150,19 @@ impl Draft {
     }
 }
 
-fn insert(map: &mut Digests, name: &str, digest: Digest) {
+fn sorted(digests: &Digests) -> Sorted {
+    let sorted = digests.sorted().into_iter();
+    sorted
+        .map(|(name, listed)| {
+            // No policy has a longer one.
+            let digest = |digest| Digest::from_slice(digest).unwrap_or_default();
+            let listed = listed.iter().map(digest);
+            (name.to_owned(), listed.collect())
+        })
+        .collect()
+}
+
+fn insert(map: &mut Sorted, name: &str, digest: Digest) {
     let listed = match map.get_mut(name) {
         Some(listed) => listed,
         None => map.entry(name.to_owned()).or_default(),
@@ -166,7 +181,7 @@ fn extend(list: &mut Vec<String>, more: &[String]) {
     }
 }
 
-fn in_hex<S: Serializer>(digests: &Digests, serializer: S) -> Result<S::Ok, S::Error> {
+fn in_hex<S: Serializer>(digests: &Sorted, serializer: S) -> Result<S::Ok, S::Error> {
     struct List<'a>(&'a [Digest]);
     impl Serialize for List<'_> {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -300,7 +315,8 @@ mod tests {
         draft.ignore_keyrings(&[".evm".to_owned()]);
         let text = written(&draft);
         let policy = RuntimePolicy::read(text.as_bytes(), None).unwrap();
-        assert_eq!(policy.digests["/a"], [digest(1), digest(3)]);
+        let listed = policy.digests.get(b"/a").unwrap();
+        assert!(listed.iter().eq([&*digest(1), &*digest(3)]));
         assert_eq!(policy.excludes.texts(), ["/tmp/.*"]);
         assert_eq!(policy.ignored_keyrings, [".evm"]);
         let lines: Vec<_> = text.lines().collect();

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use agent_core::wire::quote::Digest;
-use verifier_host::policy::runtime::{Digests, RuntimePolicy, RuntimePolicyError};
+use verifier_host::policy::runtime::{Listed, RuntimePolicy, RuntimePolicyError};
 
 use super::{Finding, expression, some};
 
@@ -23,6 +22,9 @@ const WRITABLE: [&str; 6] = [
 /// Bytes of a SHA-1 digest.
 const SHA1_BYTES: usize = 20;
 
+/// Names with their digests, sorted.
+type Sorted<'a> = [(&'a str, Listed<'a>)];
+
 pub(super) fn lint(bytes: &[u8]) -> Vec<Finding> {
     let policy = match RuntimePolicy::read(bytes, None) {
         Ok(policy) => policy,
@@ -39,18 +41,15 @@ pub(super) fn lint(bytes: &[u8]) -> Vec<Finding> {
     let mut findings = Vec::new();
     expression::lint(policy.excludes.texts(), &mut findings);
     allows_nothing(&policy, &mut findings);
-    paths(&policy.digests, &mut findings);
-    for (part, digests) in [
-        ("digests", &policy.digests),
-        ("keyrings", &policy.keyrings),
-        ("ima-buf", &policy.buffers),
-    ] {
-        values(part, digests, &mut findings);
-    }
+    let files = policy.digests.sorted();
+    paths(&files, &mut findings);
+    values("digests", &files, &mut findings);
+    values("keyrings", &policy.keyrings.sorted(), &mut findings);
+    values("ima-buf", &policy.buffers.sorted(), &mut findings);
     let both = policy
         .ignored_keyrings
         .iter()
-        .filter(|name| policy.keyrings.contains_key(*name));
+        .filter(|name| policy.keyrings.contains(name));
     let both: Vec<_> = both.map(String::as_str).collect();
     if !both.is_empty() {
         let text = format!(
@@ -63,19 +62,20 @@ pub(super) fn lint(bytes: &[u8]) -> Vec<Finding> {
 }
 
 fn allows_nothing(policy: &RuntimePolicy, findings: &mut Vec<Finding>) {
-    let files = policy.digests.keys().any(|path| path != BOOT_AGGREGATE);
+    let boot_aggregate = policy.digests.contains(BOOT_AGGREGATE);
+    let files = policy.digests.len() > usize::from(boot_aggregate);
     if !files && policy.verification_keys.is_empty() {
         findings.push(Finding::warning("no-files", "it lists no file and no key of file signatures: whatever a node runs that isn't excluded fails"));
     }
-    if !policy.digests.contains_key(BOOT_AGGREGATE) {
+    if !boot_aggregate {
         let text = "it has no boot_aggregate, which is the first line of every log: the node passes only with a measured-boot \
             policy beside this one, or if an expression excludes it. `policy create runtime --ima-log` takes it from a log";
         findings.push(Finding::warning("no-boot-aggregate", text));
     }
 }
 
-fn paths(digests: &Digests, findings: &mut Vec<Finding>) {
-    let paths = || digests.keys().map(String::as_str);
+fn paths(digests: &Sorted<'_>, findings: &mut Vec<Finding>) {
+    let paths = || digests.iter().map(|(path, _)| *path);
     let mut find = |rule, what: &str, is: &dyn Fn(&str) -> bool| {
         let found: Vec<_> = paths().filter(|path| is(path)).collect();
         if !found.is_empty() {
@@ -106,29 +106,29 @@ fn paths(digests: &Digests, findings: &mut Vec<Finding>) {
     );
 }
 
-fn values(part: &'static str, digests: &Digests, findings: &mut Vec<Finding>) {
-    let twice = |digests: &[Digest]| {
-        let mut seen: Vec<&Digest> = digests.iter().collect();
+fn values(part: &'static str, digests: &Sorted<'_>, findings: &mut Vec<Finding>) {
+    let twice = |listed: Listed<'_>| {
+        let mut seen: Vec<&[u8]> = listed.iter().collect();
         seen.sort_unstable();
         seen.windows(2)
             .any(|pair| matches!(pair, [one, other] if one == other))
     };
-    let mut find = |rule, what: &str, is: &dyn Fn(&[Digest]) -> bool| {
-        let found: Vec<_> = digests.iter().filter(|(_, listed)| is(listed)).collect();
+    let mut find = |rule, what: &str, is: &dyn Fn(Listed<'_>) -> bool| {
+        let found: Vec<_> = digests.iter().filter(|(_, listed)| is(*listed)).collect();
         if !found.is_empty() {
-            let names = some(found.iter().map(|(name, _)| name.as_str()));
+            let names = some(found.iter().map(|(name, _)| *name));
             let text = format!("{} names in {part} {what}: {names}", found.len());
             findings.push(Finding::warning(rule, text));
         }
     };
     find("duplicate-digest", "have the same digest twice", &twice);
-    let weak = |listed: &[Digest]| listed.iter().any(|digest| digest.len() == SHA1_BYTES);
+    let weak = |listed: Listed<'_>| listed.iter().any(|digest| digest.len() == SHA1_BYTES);
     find(
         "weak-hash",
         "have a SHA-1 digest, which others can make files for",
         &weak,
     );
-    let zero = |listed: &[Digest]| {
+    let zero = |listed: Listed<'_>| {
         listed
             .iter()
             .any(|digest| digest.iter().all(|byte| *byte == 0))
@@ -141,7 +141,7 @@ fn values(part: &'static str, digests: &Digests, findings: &mut Vec<Finding>) {
     let Some(usual) = usual_size(digests) else {
         return;
     };
-    let unusual = |listed: &[Digest]| listed.iter().all(|digest| digest.len() != usual);
+    let unusual = |listed: Listed<'_>| listed.iter().all(|digest| digest.len() != usual);
     let what = format!(
         "have no digest of {} bits as the others: a log has one kind",
         usual * 8
@@ -150,9 +150,9 @@ fn values(part: &'static str, digests: &Digests, findings: &mut Vec<Finding>) {
 }
 
 /// The size that most names have a digest of.
-fn usual_size(digests: &Digests) -> Option<usize> {
+fn usual_size(digests: &Sorted<'_>) -> Option<usize> {
     let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
-    for listed in digests.values() {
+    for (_, listed) in digests {
         let mut known: Vec<usize> = listed.iter().map(|digest| digest.len()).collect();
         known.sort_unstable();
         known.dedup();

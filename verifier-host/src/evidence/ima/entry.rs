@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
+
 use super::hash::ListHash;
 use super::list::LineError;
 use super::template::{self, Field, Template};
@@ -88,10 +90,8 @@ pub(super) struct Head<'a> {
 
 /// Reads what an entry's template data say.
 pub(super) fn read<'a>(head: Head<'a>, data: &'a [u8]) -> Result<Entry<'a>, LineError> {
-    let list_hash =
-        ListHash::of_size(head.template_hash.len()).ok_or(LineError::TemplateHashSize {
-            have: head.template_hash.len(),
-        })?;
+    let have = head.template_hash.len();
+    let list_hash = ListHash::of_size(have).ok_or_else(|| LineError::TemplateHashSize { have })?;
     let mut parts = Parts::default();
     if head.template.is_legacy() {
         parts.take_legacy(data)?;
@@ -144,11 +144,10 @@ impl Default for Parts<'_> {
 impl<'a> Parts<'a> {
     /// The digest alone, then the name in a room of fixed size.
     fn take_legacy(&mut self, data: &'a [u8]) -> Result<(), LineError> {
-        let broken = LineError::Data { field: "n" };
         let digest_bytes = data.len().checked_sub(template::LEGACY_NAME_BYTES);
         let (digest, name) = digest_bytes
             .and_then(|at| data.split_at_checked(at))
-            .ok_or(broken)?;
+            .ok_or_else(|| LineError::Data { field: "n" })?;
         let end = name.iter().position(|byte| *byte == 0);
         self.digest = Some(without_alg(digest)?);
         self.path = end.and_then(|end| name.get(..end));
@@ -183,7 +182,6 @@ fn without_alg(digest: &[u8]) -> Result<FileDigest<'_>, LineError> {
 
 /// `ALG:`, NUL, digest; or `KIND:ALG:`, NUL, digest.
 fn with_alg(field: Field, value: &[u8]) -> Result<FileDigest<'_>, LineError> {
-    let broken = LineError::Data { field: "d-ng" };
     let parts = || {
         let end = value.iter().position(|byte| *byte == 0)?;
         let (names, digest) = value.split_at_checked(end)?;
@@ -197,7 +195,7 @@ fn with_alg(field: Field, value: &[u8]) -> Result<FileDigest<'_>, LineError> {
         let kind = kind.filter(|kind| *kind != "ima");
         Some(FileDigest { kind, alg, bytes })
     };
-    parts().ok_or(broken)
+    parts().ok_or_else(|| LineError::Data { field: "d-ng" })
 }
 
 /// A name with its NUL.
@@ -212,7 +210,7 @@ fn path(value: &[u8]) -> Result<&[u8], LineError> {
             limit: MAX_PATH_BYTES,
         });
     }
-    if path.contains(&0) {
+    if memchr(0, path).is_some() {
         return Err(LineError::Data { field: "n-ng" });
     }
     Ok(path)

@@ -129,8 +129,9 @@ impl Template {
 
 /// A field with its length in front, and what follows it.
 pub(super) fn split_sized(data: &[u8]) -> Result<(&[u8], &[u8]), LineError> {
-    let cut = LineError::Data { field: "a length" };
-    let (length, rest) = data.split_first_chunk().ok_or(cut.clone())?;
-    let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| cut.clone())?;
-    rest.split_at_checked(length).ok_or(cut)
+    let split = || {
+        let (length, rest) = data.split_first_chunk()?;
+        rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)
+    };
+    split().ok_or_else(|| LineError::Data { field: "a length" })
 }

@@ -183,26 +183,21 @@ impl<'a> Judge<'a> {
             return Ok(());
         }
         let (path, got) = (entry.path_text(), Named::digest(&entry.digest));
-        Err(match allowed(digests, entry) {
+        Err(match digests.get(entry.path) {
             Some(allowed) => Refusal::Digest {
                 part,
                 path,
                 got,
-                allowed: Named::all(allowed.iter().map(|digest| &**digest)),
+                allowed: Named::all(allowed.iter()),
             },
             None => Refusal::Unknown { part, path, got },
         })
     }
 }
 
-fn allowed<'d>(digests: &'d Digests, entry: &Entry<'_>) -> Option<&'d [super::Digest]> {
-    let digests = digests.get(entry.path_str()?)?;
-    Some(digests)
-}
-
 fn lists(digests: &Digests, entry: &Entry<'_>) -> bool {
-    allowed(digests, entry)
-        .is_some_and(|allowed| allowed.iter().any(|digest| digest == entry.digest.bytes))
+    let allowed = digests.get(entry.path);
+    allowed.is_some_and(|allowed| allowed.iter().any(|digest| digest == entry.digest.bytes))
 }
 
 /// Whether a measured buffer has the digest that its entry says: the kernel extends both without a relation, so that somebody who can

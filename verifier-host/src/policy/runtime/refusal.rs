@@ -53,8 +53,8 @@ impl Named {
     }
 
     /// The first of some digests, and how many more there are.
-    pub(super) fn all<'d>(digests: impl ExactSizeIterator<Item = &'d [u8]>) -> Self {
-        let more = digests.len().saturating_sub(MAX_QUOTED);
+    pub(super) fn all<'d>(digests: impl Iterator<Item = &'d [u8]> + Clone) -> Self {
+        let more = digests.clone().count().saturating_sub(MAX_QUOTED);
         let quoted: Vec<String> = digests
             .take(MAX_QUOTED)
             .map(|digest| Hex(digest).to_string())
