@@ -34,6 +34,8 @@ use crate::log::Seconds;
 use crate::memory::wipe_stack;
 use crate::script::Script;
 use crate::spool::Spool;
+#[cfg(feature = "revocations")]
+use crate::threads;
 
 #[cfg(feature = "revocations")]
 pub use catch_up::Acting;
@@ -148,15 +150,14 @@ where
         let actions = actions(&acting, &running, &payload, &private, None);
         acting.revocations.work(&actions, stop, &|_| {});
     };
-    thread::scope(|scope| {
-        let builder = thread::Builder::new().name("actions".to_owned());
-        if let Err(error) = builder.stack_size(STACK_BYTES).spawn_scoped(scope, act) {
-            log::error!("no thread for revocation actions: {error}; none is run");
+    let (mut parts, mut ending) = (Some((config, flow)), Ending::Stopped);
+    threads::beside("actions", &act, &mut || {
+        if let Some((config, flow)) = parts.take() {
+            ending = drive(config, flow);
         }
-        let ending = drive(config, flow);
         acting.revocations.stop();
-        ending
-    })
+    });
+    ending
 }
 
 #[cfg(feature = "revocations")]
@@ -546,6 +547,3 @@ fn sleep_beside(pause: Duration, stop: &AtomicBool, meanwhile: &mut dyn FnMut())
 const REQUEST: Duration = Duration::from_secs(10);
 /// Within what a pause notices that it is to stop.
 const STOP_WITHIN: Duration = Duration::from_millis(100);
-/// Stack of the thread that runs actions; what isn't touched takes no memory.
-#[cfg(feature = "revocations")]
-const STACK_BYTES: usize = 512 * 1024;
