@@ -16,7 +16,6 @@
 
 use std::fmt;
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::sync::Once;
 
 use landlock::{
@@ -39,29 +38,31 @@ pub enum Fence {
 impl Fence {
     /// Lets this thread open, make, rename and remove nothing any more.
     pub fn around_everything() -> Self {
-        Self::up(Ok)
+        Self::up(&mut Ok)
     }
 
     /// Lets this thread do what it likes beneath this directory, and nothing anywhere else.
     pub fn but_beneath(directory: impl AsFd) -> Self {
-        Self::up(|rules| rules.add_rule(PathBeneath::new(directory, every_access())))
+        let directory = directory.as_fd();
+        Self::up(&mut |rules| rules.add_rule(PathBeneath::new(directory, every_access())))
     }
 
     /// Lets this thread read what name resolution reads, and nothing else. Places that aren't there stay forbidden.
     pub fn but_name_resolution() -> Self {
-        let rule = |path: &Path, access| {
-            let place = PathFd::new(path).ok()?;
-            Some(Ok::<_, RulesetError>(PathBeneath::new(place, access)))
-        };
-        let files = NAME_FILES.iter().filter_map(|path| {
-            let access = BitFlags::from(AccessFs::ReadFile);
-            rule(Path::new(path), access)
-        });
-        let trees = NAME_TREES.iter().filter_map(|path| {
-            let access = AccessFs::ReadFile | AccessFs::ReadDir;
-            rule(Path::new(path), access)
-        });
-        Self::up(|rules| rules.add_rules(files.chain(trees)))
+        let file = BitFlags::from(AccessFs::ReadFile);
+        let files = NAME_FILES.iter().map(|path| (path, file));
+        let trees = NAME_TREES
+            .iter()
+            .map(|path| (path, file | AccessFs::ReadDir));
+        let places = files.chain(trees);
+        Self::up(&mut |mut rules| {
+            for (path, access) in places.clone() {
+                if let Ok(place) = PathFd::new(path) {
+                    rules = rules.add_rule(PathBeneath::new(place.as_fd(), access))?;
+                }
+            }
+            Ok(rules)
+        })
     }
 
     /// Says in the log, once for the whole process, if there is no fence.
@@ -72,7 +73,7 @@ impl Fence {
         }
     }
 
-    fn up(rules: impl FnOnce(RulesetCreated) -> Result<RulesetCreated, RulesetError>) -> Self {
+    fn up(rules: &mut dyn FnMut(RulesetCreated) -> Result<RulesetCreated, RulesetError>) -> Self {
         // By default the library asks for as much as this kernel has.
         let standing = Ruleset::default()
             .handle_access(every_access())

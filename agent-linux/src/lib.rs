@@ -47,6 +47,7 @@ pub mod job;
 pub mod landing;
 pub mod log;
 pub mod logs;
+mod mailbox;
 pub mod memory;
 pub mod net;
 #[cfg(feature = "pull")]
@@ -55,6 +56,7 @@ pub mod node;
 pub mod notifier;
 pub mod offline;
 pub mod outbound;
+mod pem;
 pub mod privilege;
 #[cfg(feature = "pull")]
 pub mod queue;
@@ -65,6 +67,7 @@ pub mod revocations;
 pub mod run;
 pub mod script;
 pub mod spool;
+mod threads;
 pub mod tpm;
 pub mod trust;
 #[cfg(feature = "pull")]

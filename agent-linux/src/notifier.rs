@@ -5,9 +5,8 @@ use std::path::Path;
 
 use agent_core::revocation::VerifyError;
 use agent_core::wire::text::Hex;
-use rsa::PublicKey;
-use rsa::pkcs8::DecodePublicKey;
 use rsa::pss::Pss;
+use rsa::{BoxedUint, PublicKey};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
@@ -57,9 +56,11 @@ impl Notifier {
     fn from_pem(text: &[u8]) -> Option<Self> {
         let certificate = CertificateDer::from_pem_slice(text).ok()?;
         // Nothing else of it counts: the certificate proves nothing, it only carries the key.
-        let key = Certificate::read(&certificate)?.key_info();
-        let name = Hex(&Sha256::digest(key)).to_string();
-        let key = PublicKey::from_public_key_der(key).ok()?;
+        let certificate = Certificate::read(&certificate)?;
+        let name = Hex(&Sha256::digest(certificate.key_info())).to_string();
+        let [modulus, exponent] = certificate.rsa_key()?;
+        let number = BoxedUint::from_be_slice_vartime;
+        let key = PublicKey::new(number(modulus), number(exponent)).ok()?;
         Some(Self { key, name })
     }
 

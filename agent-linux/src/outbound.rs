@@ -17,17 +17,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use agent_core::outbound::{
-    CatchUp, CaughtUp, Moment, Outbound, OutboundConfig, ScriptOutcome, Step, Unpack, Verify, Why,
+    Moment, Outbound, OutboundConfig, ScriptOutcome, Step, Unpack, Verify, Why,
 };
 use agent_core::payload::zip::Limits;
 use agent_core::secret::Secret;
 use agent_core::tpm::OutboundTpm;
 use agent_core::wire::push::{Evaluation, MAX_BODY_BYTES};
-use heapless::string::StringView;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-#[cfg(feature = "revocations")]
-use crate::actions::Actions;
 use crate::job::{End as JobEnd, Ended, Identity, OutputPolicy};
 use crate::landing::Zone;
 use crate::log::Seconds;
@@ -38,7 +35,7 @@ use crate::spool::Spool;
 #[cfg(feature = "revocations")]
 pub use catch_up::Acting;
 #[cfg(feature = "revocations")]
-use catch_up::{News, Way};
+use catch_up::News;
 use copy::Copies;
 pub use ending::Ending;
 use fetch::{Got, Store};
@@ -124,57 +121,9 @@ where
     }
     #[cfg(feature = "revocations")]
     if let Some(acting) = flow.terms.acting {
-        return beside_actions(config, flow, acting);
+        return catch_up::beside_actions(config, flow, acting);
     }
     drive(config, flow)
-}
-
-/// Attesting goes on while actions run, in a thread of their own.
-#[cfg(feature = "revocations")]
-fn beside_actions<C, T, V, E>(
-    config: OutboundConfig,
-    flow: Flow<'_, C, T, V, E>,
-    acting: Acting<'_>,
-) -> Ending
-where
-    C: Connect,
-    T: OutboundTpm,
-    V: Verify,
-    E: Enrol<T>,
-{
-    let (running, stop) = (flow.terms.script, flow.terms.stop);
-    let (payload, private) = (flow.zone.unzipped(), flow.zone.path().to_owned());
-    let act = move || {
-        let actions = actions(&acting, &running, &payload, &private, None);
-        acting.revocations.work(&actions, stop, &|_| {});
-    };
-    thread::scope(|scope| {
-        let builder = thread::Builder::new().name("actions".to_owned());
-        if let Err(error) = builder.stack_size(STACK_BYTES).spawn_scoped(scope, act) {
-            log::error!("no thread for revocation actions: {error}; none is run");
-        }
-        let ending = drive(config, flow);
-        acting.revocations.stop();
-        ending
-    })
-}
-
-#[cfg(feature = "revocations")]
-fn actions<'a>(
-    acting: &Acting<'a>,
-    running: &Running<'a>,
-    payload: &'a Path,
-    private: &'a Path,
-    deadline: Option<Instant>,
-) -> Actions<'a> {
-    Actions {
-        rules: acting.rules,
-        payload,
-        private,
-        identity: running.identity,
-        output: running.output,
-        deadline,
-    }
 }
 
 fn drive<C, T, V, E>(config: OutboundConfig, mut flow: Flow<'_, C, T, V, E>) -> Ending
@@ -301,6 +250,7 @@ where
                     }
                 }
                 Step::Run { script } => {
+                    self.hold();
                     let ended = self.run_script(script);
                     self.release();
                     match &ended {
@@ -331,7 +281,8 @@ where
                 // As if the verifier had none.
                 #[cfg(not(feature = "revocations"))]
                 Step::CatchUp(_) => {
-                    machine.caught_up(&moment, CaughtUp::Answered { status: 404 });
+                    let caught = agent_core::outbound::CaughtUp::Answered { status: 404 };
+                    machine.caught_up(&moment, caught);
                 }
                 Step::Report(end) => {
                     self.release();
@@ -370,48 +321,6 @@ where
         if let Some(acting) = &self.terms.acting {
             acting.revocations.release();
         }
-    }
-
-    /// Fetches revocations; a node that provisions acts on them now, as far as there is time.
-    #[cfg(feature = "revocations")]
-    fn catch_up(
-        &mut self,
-        news: Option<&mut News<'_>>,
-        session: &CatchUp<'_>,
-        body: &mut StringView,
-    ) -> CaughtUp {
-        let (Some(news), Some(acting)) = (news, self.terms.acting) else {
-            return CaughtUp::Done;
-        };
-        news.begin(session);
-        let (payload, private) = (self.zone.unzipped(), self.zone.path().to_owned());
-        let (deadline, stop) = (self.terms.deadline, self.terms.stop);
-        let actions = actions(&acting, &self.terms.script, &payload, &private, deadline);
-        let mut way = Way {
-            link: &mut self.link,
-            body,
-            deadline,
-        };
-        news.catch_up(&mut way, || {
-            // An agent that has no deadline has a thread for them.
-            if deadline.is_some() {
-                acting.revocations.work_off(&actions, stop);
-            }
-        })
-    }
-
-    /// Tells the verifier what has ended meanwhile, and fetches what there was no room for.
-    #[cfg(feature = "revocations")]
-    fn tell(&mut self, news: Option<&mut News<'_>>, body: &mut StringView) {
-        let Some(news) = news.filter(|news| news.is_due()) else {
-            return;
-        };
-        let mut way = Way {
-            link: &mut self.link,
-            body,
-            deadline: self.terms.deadline,
-        };
-        news.tell(&mut way);
     }
 
     /// Waits, unless there is no time for it: then the ending. Now and then something is done meanwhile.
@@ -546,6 +455,3 @@ fn sleep_beside(pause: Duration, stop: &AtomicBool, meanwhile: &mut dyn FnMut())
 const REQUEST: Duration = Duration::from_secs(10);
 /// Within what a pause notices that it is to stop.
 const STOP_WITHIN: Duration = Duration::from_millis(100);
-/// Stack of the thread that runs actions; what isn't touched takes no memory.
-#[cfg(feature = "revocations")]
-const STACK_BYTES: usize = 512 * 1024;

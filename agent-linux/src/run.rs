@@ -6,8 +6,6 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
-use std::thread;
 use std::time::Duration;
 
 use agent_core::agent::AgentConfig;
@@ -25,6 +23,7 @@ use crate::identity::{CertificateError, TlsIdentity};
 use crate::job::OutputPolicy;
 use crate::landing::{LandingError, Zone};
 use crate::logs::Shelves;
+use crate::mailbox::Mailbox;
 use crate::memory;
 use crate::net::call::Caller;
 use crate::net::serve::{Deadlines, Door, MAX_CONNECTIONS, Server};
@@ -34,6 +33,7 @@ use crate::privilege::{self, Account, PrivilegeError};
 use crate::queue::queue;
 use crate::register::{Contact, RegisterError, register};
 use crate::revocations::Revocations;
+use crate::threads;
 use crate::tpm::{HostTpm, TpmError};
 use crate::worker::{ScriptRules, Stop, Worker};
 
@@ -113,18 +113,18 @@ pub fn serve(config: &Arc<Config>) -> Result<(), RunError> {
             "memory can't be locked, so secrets could be swapped out: run as root, or raise RLIMIT_MEMLOCK"
         );
     }
-    let (sender, endings) = mpsc::channel();
-    end_on_signals(sender.clone()).map_err(RunError::System)?;
+    let endings = Arc::<Mailbox<Ending>>::default();
+    end_on_signals(Arc::clone(&endings)).map_err(RunError::System)?;
     let (config, stop) = (Arc::clone(config), Arc::<Stop>::default());
-    let work = Arc::clone(&stop);
+    let (work, sender) = (Arc::clone(&stop), Arc::clone(&endings));
     // The TPM may take seconds: a thread of its own, so that a signal ends the agent at once all the same.
-    spawn("start", move || {
+    let task = move || {
         if let Err(error) = start(&config, work) {
-            let _ = sender.send(Err(error));
+            sender.put(Err(error));
         }
-    })
-    .map_err(RunError::System)?;
-    let ending = endings.recv().unwrap_or(Ok(()));
+    };
+    threads::spawn("start", Box::new(task)).map_err(RunError::System)?;
+    let ending = endings.take(None).unwrap_or(Ok(()));
     if ending.is_ok() {
         log::info!("stopping");
     }
@@ -174,12 +174,13 @@ fn start(config: &Config, stop: Arc<Stop>) -> Result<(), RunError> {
         deadlines: Deadlines::for_payload(config.max_payload_size),
     };
     log::info!("listening on {address}");
-    spawn("work", move || worker.run(&work)).map_err(RunError::System)?;
-    spawn("listen", move || {
+    let task = Box::new(move || worker.run(&work));
+    threads::spawn("work", task).map_err(RunError::System)?;
+    let task = move || {
         fenced.fence().report();
-        server.run(&listener)
-    })
-    .map_err(RunError::System)?;
+        server.run(&listener);
+    };
+    threads::spawn("listen", Box::new(task)).map_err(RunError::System)?;
 
     match config.registrar_ip.parse::<IpAddr>() {
         Ok(_) => Fence::around_everything().report(),
@@ -321,28 +322,22 @@ fn tenant_certificate(config: &Config) -> Result<Option<Vec<u8>>, RunError> {
         .transpose()
 }
 
-fn end_on_signals(ending: Sender<Ending>) -> io::Result<()> {
+fn end_on_signals(ending: Arc<Mailbox<Ending>>) -> io::Result<()> {
     let (mut read, write) = UnixStream::pair()?;
     signal_hook::low_level::pipe::register(SIGINT, write.try_clone()?)?;
     signal_hook::low_level::pipe::register(SIGTERM, write)?;
-    spawn("signals", move || {
+    let task = move || {
         if read.read_exact(&mut [0]).is_ok() {
-            let _ = ending.send(Ok(()));
+            ending.put(Ok(()));
         }
-    })
-}
-
-fn spawn(name: &str, task: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    let builder = thread::Builder::new().name(name.to_owned());
-    builder.stack_size(STACK_BYTES).spawn(task).map(drop)
+    };
+    threads::spawn("signals", Box::new(task))
 }
 
 /// The AK is a primary key that is made anew: it has no handle of its own.
 const NO_HANDLE: u32 = 0;
 /// How long the end of the agent waits for the end of a script; service managers and users expect a second in all.
 const STOP_WITHIN: Duration = Duration::from_millis(800);
-/// Stack of a thread; what isn't touched takes no memory.
-const STACK_BYTES: usize = 512 * 1024;
 
 #[cfg(all(test, feature = "plain-http"))]
 mod tests {

@@ -6,7 +6,6 @@ mod land;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use agent_core::agent::{Clipped, OpenedPayload, ScriptEnd, ScriptReport};
@@ -24,6 +23,7 @@ use crate::privilege::Account;
 use crate::queue::Outlet;
 use crate::revocations::Revocations;
 use crate::script::{Script, ScriptError};
+use crate::threads;
 use land::Landing;
 
 /// Does the agent's work, one thing after the other: a payload's script and actions never run side by side.
@@ -104,11 +104,7 @@ impl<T: Tpm> Worker<T> {
     pub fn run(mut self, work: &Outlet) {
         let revocations = Arc::clone(&self.revocations);
         let act = self.acting();
-        thread::scope(|scope| {
-            let builder = thread::Builder::new().name("actions".to_owned());
-            if let Err(error) = builder.stack_size(STACK_BYTES).spawn_scoped(scope, act) {
-                log::error!("no thread for revocation actions: {error}; none is run");
-            }
+        threads::beside("actions", &act, &mut || {
             while let Some(payload) = work.next() {
                 revocations.hold();
                 self.deliver(payload);
@@ -119,7 +115,7 @@ impl<T: Tpm> Worker<T> {
     }
 
     /// What acts on revocations until it is stopped, in a thread of its own.
-    fn acting(&self) -> impl FnOnce() + Send + 'static {
+    fn acting(&self) -> impl Fn() + Sync + use<T> {
         let (rules, output) = (self.actions.clone(), self.output);
         let (uuid, account) = (self.uuid.clone(), self.account.clone());
         let (payload, private) = (self.zone.unzipped(), self.zone.path().to_owned());
@@ -226,6 +222,3 @@ fn identity<'a>(uuid: &'a str, account: &'a Account) -> Identity<'a> {
         home: account.home(),
     }
 }
-
-/// Stack of the thread that runs actions; what isn't touched takes no memory.
-const STACK_BYTES: usize = 512 * 1024;

@@ -9,6 +9,7 @@ mod notices;
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,7 @@ use agent_core::revocation::{
 };
 use agent_linux::actions::{ActionRules, Actions};
 use agent_linux::crl::ListRules;
+use agent_linux::fence::Fence;
 use agent_linux::job::{Identity, OutputPolicy};
 use agent_linux::revocations::{MAX_KEPT, MAX_OUTCOMES, MAX_WAITING, Revocations, TrustRules};
 use notices::{Anchor, Log, Signed};
@@ -441,6 +443,28 @@ fn a_node_that_needs_no_payload_acts_at_once() {
     assert_eq!(taken(&revocations, &second), Taken::Acting);
     place.work_off(&revocations);
     assert_eq!(place.told(), ["one 2", "two 2"]);
+}
+
+#[test]
+#[cfg_attr(no_landlock, ignore = "this kernel has no Landlock")]
+fn a_fenced_thread_reaches_the_journal_and_no_more() {
+    let place = Place::new();
+    let mut log = place.anchor.log("ab");
+    place.land(Some(&log.head()));
+    let entry = log.revoke();
+    let revocations = place.open();
+    std::thread::scope(|scope| {
+        let fenced = scope.spawn(|| {
+            assert_eq!(revocations.fence(), Fence::Up);
+            let outside = fs::write(place.path("outside"), "");
+            assert_eq!(outside.unwrap_err().kind(), ErrorKind::PermissionDenied);
+            taken(&revocations, &entry)
+        });
+        assert_eq!(fenced.join().unwrap(), Taken::Acting);
+    });
+    assert_eq!(place.journal().len(), 2);
+    place.work_off(&revocations);
+    assert_eq!(place.told(), ["one 1", "two 1"]);
 }
 
 #[test]

@@ -122,6 +122,11 @@ impl Settings {
     ) -> Result<OutboundConfig, ConfigError> {
         let keylime_dir = self.value("keylime_dir", value::absolute)?;
         let spool_dir = self.optional("spool_dir", value::absolute)?;
+        let revocation = self.revocation(&keylime_dir)?;
+        #[cfg(not(feature = "revocations"))]
+        if !revocation.actions.is_empty() || revocation.cert.is_some() {
+            warnings.push("this build doesn't act on revocations".to_owned());
+        }
         let last_good = self.value("last_good", value::switch)?;
         if last_good && spool_dir.is_none() {
             let wanted = "a copy needs a place that outlives the boot: set spool_dir too";
@@ -155,7 +160,7 @@ impl Settings {
             cap_pcr: self.value("cap_pcr", cap_pcr)?,
             floor_index: self.optional("floor_index", nv_index)?,
             last_good,
-            revocation: self.revocation(&keylime_dir)?,
+            revocation,
             logs: self.logs()?,
             log_level: self.value("log_level", settings::level)?,
         })

@@ -2,6 +2,8 @@
 //!
 //! Source: RFC 5280 sections 4.1 and 5.1.
 
+use rustls::pki_types::alg_id;
+
 use super::ListError;
 use crate::der::{
     BIT_STRING, BOOLEAN, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE, explicit,
@@ -26,7 +28,10 @@ impl<'a> Signed<'a> {
             algorithm: reader.contents(SEQUENCE)?,
             signature: bits(reader.contents(BIT_STRING)?)?,
         };
-        reader.0.is_empty().then_some((signed, Reader(body.contents)))
+        reader
+            .0
+            .is_empty()
+            .then_some((signed, Reader(body.contents)))
     }
 
     /// Whether the signature is of this certificate's owner.
@@ -81,6 +86,17 @@ impl<'a> Certificate<'a> {
     /// Its `SubjectPublicKeyInfo`, in DER.
     pub(crate) const fn key_info(&self) -> &'a [u8] {
         self.key_info
+    }
+
+    /// Modulus and exponent of its key, without leading zeros, if it is an RSA key.
+    ///
+    /// Source: RFC 8017 section A.1.1.
+    pub(crate) fn rsa_key(&self) -> Option<[&'a [u8]; 2]> {
+        let mut key = Reader(Reader::only(self.key, SEQUENCE)?);
+        let mut number = || Some(Number::read(key.contents(INTEGER)?)?.0);
+        let numbers = [number()?, number()?];
+        let is_rsa = self.key_algorithm == alg_id::RSA_ENCRYPTION.as_ref();
+        (is_rsa && key.0.is_empty()).then_some(numbers)
     }
 
     /// This certificate, if its owner may sign lists in the authority's place.

@@ -3,12 +3,11 @@
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use rsa::pkcs8::der::pem::{self, LineEnding};
 use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::list::List;
-use crate::files;
+use crate::{files, pem};
 
 /// Writes a list, unless one of the same issuer is there whose number is as high: whether it was written.
 pub(super) fn put(path: &Path, list: &List<'_>, der: &[u8]) -> io::Result<bool> {
@@ -33,8 +32,7 @@ pub(super) fn put(path: &Path, list: &List<'_>, der: &[u8]) -> io::Result<bool> 
     if is_der {
         files::replace(path, der, MODE)?;
     } else {
-        let text = pem::encode_string("X509 CRL", LineEnding::LF, der);
-        let text = text.map_err(|_| io::Error::from(ErrorKind::InvalidData))?;
+        let text = pem::encode("X509 CRL", der);
         files::replace(path, text.as_bytes(), MODE)?;
     }
     Ok(true)

@@ -50,8 +50,7 @@ impl Signer {
     }
 
     fn pem(&self) -> String {
-        use rsa::pkcs8::der::pem::{LineEnding, encode_string};
-        encode_string("CERTIFICATE", LineEnding::LF, &self.der).unwrap()
+        crate::pem::encode("CERTIFICATE", &self.der)
     }
 
     fn list(&self, number: u64) -> Vec<u8> {

@@ -9,7 +9,6 @@ use agent_core::wire::text::Uuid;
 use hmac::{Hmac, KeyInit, Mac};
 use p256::ecdsa::signature::Signer;
 use p256::ecdsa::{DerSignature, SigningKey};
-use p256::pkcs8::der::pem::{self, LineEnding};
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 use sha1::Sha1;
@@ -18,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::der::{self, element, explicit, implicit};
 use super::signer::TlsSigner;
+use crate::pem;
 
 /// The key and the certificate that the agent shows as a TLS server.
 pub struct TlsIdentity {
@@ -36,8 +36,7 @@ impl TlsIdentity {
     pub fn derive(seed: &Secret<32>, uuid: &Uuid, contact: &str) -> Result<Self, CertificateError> {
         let key = derive_key(seed)?;
         let certificate = self_signed(&key, uuid, contact)?;
-        let pem = pem::encode_string("CERTIFICATE", LineEnding::LF, &certificate)
-            .map_err(|_| CertificateError::Pem)?;
+        let pem = pem::encode("CERTIFICATE", &certificate);
         let der = CertificateDer::from(certificate);
         let signer = Arc::new(TlsSigner::from(key));
         Ok(Self {
@@ -67,8 +66,6 @@ pub enum CertificateError {
     Key,
     /// The contact address can't stand in a certificate: it has characters beyond ASCII.
     Contact(String),
-    /// The certificate has no text.
-    Pem,
 }
 
 impl fmt::Display for CertificateError {
@@ -79,7 +76,6 @@ impl fmt::Display for CertificateError {
                 f,
                 "the agent's certificate can't be written: {contact:?} has characters beyond ASCII; check contact_ip"
             ),
-            Self::Pem => f.write_str("the agent's certificate is too long for a text"),
         }
     }
 }

@@ -2,8 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::panic::resume_unwind;
-use std::thread;
 
 use agent_core::payload::halves::Key;
 use agent_core::payload::segment::Binding;
@@ -12,6 +10,7 @@ use agent_core::payload::zip::{Limits, Summary};
 use super::{LandingError, Zone};
 use crate::memory::wipe_stack;
 use crate::spool::{Spool, SpoolUnpackError};
+use crate::threads;
 
 impl Zone {
     /// Unpacks a spooled payload into the zone, all or nothing. The thread that does it can touch nothing but the zone and
@@ -45,19 +44,15 @@ impl Zone {
         &mut self,
         work: impl FnOnce(&mut Self) -> T + Send,
     ) -> io::Result<T> {
-        thread::scope(|scope| {
-            let builder = thread::Builder::new().name("unpack".to_owned());
-            let working = builder.stack_size(STACK_BYTES).spawn_scoped(scope, || {
-                self.fence().report();
-                let done = work(self);
-                wipe_stack();
-                done
-            });
-            match working?.join() {
-                Ok(done) => Ok(done),
-                Err(panic) => resume_unwind(panic),
-            }
-        })
+        let mut done = None;
+        let task = || {
+            self.fence().report();
+            done = Some(work(self));
+            wipe_stack();
+        };
+        threads::apart("unpack", Box::new(task))?;
+        // A task that came to no end has panicked, and so has this.
+        done.ok_or_else(|| io::ErrorKind::Other.into())
     }
 }
 
@@ -92,6 +87,3 @@ impl std::error::Error for SpoolLandingError {
         }
     }
 }
-
-/// Stack of the thread that unpacks; what isn't touched takes no memory.
-const STACK_BYTES: usize = 512 * 1024;

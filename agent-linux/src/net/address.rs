@@ -4,9 +4,11 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::str::FromStr;
-use std::sync::mpsc;
-use std::thread;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use crate::mailbox::Mailbox;
+use crate::threads;
 
 /// A verifier: `https://HOST:PORT`, where the host is a name, an IPv4 address, or an IPv6 address in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,18 +87,16 @@ pub(super) fn resolve(host: &str, port: u16, until: Instant) -> io::Result<Vec<S
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
-    let (sender, answer) = mpsc::channel();
-    let name = host.to_owned();
-    thread::Builder::new()
-        .name("resolve".to_owned())
-        .stack_size(STACK_BYTES)
-        .spawn(move || {
-            let addresses = (name.as_str(), port).to_socket_addrs();
-            let _ = sender.send(addresses.map(Vec::from_iter));
-        })?;
+    let answer = Arc::<Mailbox<_>>::default();
+    let (name, sender) = (host.to_owned(), Arc::clone(&answer));
+    let task = move || {
+        let addresses = (name.as_str(), port).to_socket_addrs();
+        sender.put(addresses.map(Vec::from_iter));
+    };
+    threads::spawn("resolve", Box::new(task))?;
     answer
-        .recv_timeout(left(until)?)
-        .map_err(|_| io::ErrorKind::TimedOut)?
+        .take(Some(left(until)?))
+        .ok_or(io::ErrorKind::TimedOut)?
 }
 
 /// Connects to the first of these addresses that answers, giving each a part of the time, and all together no more than until
@@ -131,8 +131,6 @@ pub(super) fn left(until: Instant) -> io::Result<Duration> {
 const VERIFIERS_PORT: u16 = 8881;
 /// How long one address may take to be connected: two lost packets and their repetition.
 const CONNECT: Duration = Duration::from_secs(4);
-/// The C library's resolver builds its messages on the stack.
-const STACK_BYTES: usize = 512 * 1024;
 
 #[cfg(test)]
 mod tests {

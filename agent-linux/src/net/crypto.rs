@@ -15,7 +15,9 @@ use rustls::crypto::{CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom}
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::SigningKey;
 
-pub(crate) use signature::{P256_SHA256, VERIFIED};
+pub(crate) use signature::P256_SHA256;
+#[cfg(feature = "revocations")]
+pub(crate) use signature::VERIFIED;
 
 /// What isn't named here isn't linked.
 ///

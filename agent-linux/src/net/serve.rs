@@ -14,6 +14,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use super::stream::{DeadlineStream, Io};
 use super::tls::peer_certificate;
 use crate::memory::wipe_stack;
+use crate::threads;
 
 /// How long each part of a connection may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,17 +151,14 @@ fn admit<S: Shell + Send + Sync + 'static>(
         Err(error) => return log::warn!("a connection could not be served: {error}"),
     };
     let (server, seats_of_thread) = (Arc::clone(server), Arc::clone(seats));
-    let name = "connection".to_owned();
     let seat_of_thread = Arc::clone(&seat);
-    let spawned = thread::Builder::new()
-        .name(name)
-        .stack_size(STACK_BYTES)
-        .spawn(move || {
-            if let Err(error) = server.serve(stream, &seat_of_thread) {
-                log::debug!("a connection ended: {error}");
-            }
-            seats_of_thread.leave(&seat_of_thread);
-        });
+    let task = move || {
+        if let Err(error) = server.serve(stream, &seat_of_thread) {
+            log::debug!("a connection ended: {error}");
+        }
+        seats_of_thread.leave(&seat_of_thread);
+    };
+    let spawned = threads::spawn("connection", Box::new(task));
     if let Err(error) = spawned {
         log::warn!("a connection could not be served: {error}");
         seats.leave(&seat);
@@ -284,7 +282,5 @@ impl io::Write for TlsStream {
 
 /// Connections at a time: verifier, tenant, and room for the curious.
 pub(crate) const MAX_CONNECTIONS: usize = 16;
-/// Stack of a connection's thread; what isn't touched takes no memory.
-const STACK_BYTES: usize = 256 * 1024;
 /// How long the rest of a refused body is read.
 const LINGER: Duration = Duration::from_secs(2);

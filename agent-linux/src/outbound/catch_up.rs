@@ -1,21 +1,25 @@
 //! Revocations over the agent's own session: entries are fetched into the journal, and what came of them is reported.
 
+use std::path::Path;
 use std::time::Instant;
 
 use agent_core::http::Answer;
 use agent_core::http::emit::{Media, Verb};
-use agent_core::outbound::{CatchUp, CaughtUp, MAX_PATH_BYTES, Request};
+use agent_core::outbound::{CatchUp, CaughtUp, MAX_PATH_BYTES, OutboundConfig, Request, Verify};
 use agent_core::revocation::{
     Act, Delivered, Heard, LogId, MAX_MESSAGE_BYTES, NoticeError, Taken, hear, write_entries_path,
     write_outcomes_body, write_outcomes_path,
 };
+use agent_core::tpm::OutboundTpm;
 use agent_core::wire::text::Uuid;
 use heapless::string::StringView;
 use zeroize::Zeroizing;
 
 use super::link::{Connect, Link};
-use crate::actions::ActionRules;
+use super::{Ending, Enrol, Flow, Running, drive};
+use crate::actions::{ActionRules, Actions};
 use crate::revocations::Revocations;
+use crate::threads;
 
 /// What a flow needs for revocations.
 #[derive(Clone, Copy)]
@@ -39,10 +43,10 @@ pub(super) struct News<'a> {
 }
 
 /// The way to the verifier, for one exchange after the other.
-pub(super) struct Way<'w, C: Connect> {
-    pub(super) link: &'w mut Link<C>,
-    pub(super) body: &'w mut StringView,
-    pub(super) deadline: Option<Instant>,
+struct Way<'w, C: Connect> {
+    link: &'w mut Link<C>,
+    body: &'w mut StringView,
+    deadline: Option<Instant>,
 }
 
 impl<'a> News<'a> {
@@ -57,22 +61,18 @@ impl<'a> News<'a> {
     }
 
     /// The verifier can be asked.
-    pub(super) fn begin(&mut self, session: &CatchUp<'_>) {
+    fn begin(&mut self, session: &CatchUp<'_>) {
         let token = Zeroizing::new(session.token.to_owned());
         self.session = Some((session.agent.clone(), token));
     }
 
     /// Whether actions have ended that the verifier can be told of now.
-    pub(super) fn is_due(&self) -> bool {
+    fn is_due(&self) -> bool {
         self.session.is_some() && self.revocations.has_outcomes_after(self.told())
     }
 
     /// Reports what has ended, and fetches what comes next; in between `act` may act on it.
-    pub(super) fn catch_up<C: Connect>(
-        &mut self,
-        way: &mut Way<'_, C>,
-        mut act: impl FnMut(),
-    ) -> CaughtUp {
+    fn catch_up<C: Connect>(&mut self, way: &mut Way<'_, C>, mut act: impl FnMut()) -> CaughtUp {
         let done = loop {
             let step = self.report(way).and_then(|()| self.fetch(way));
             act();
@@ -90,7 +90,7 @@ impl<'a> News<'a> {
     }
 
     /// Reports what has ended since.
-    pub(super) fn report<C: Connect>(&mut self, way: &mut Way<'_, C>) -> Result<(), CaughtUp> {
+    fn report<C: Connect>(&mut self, way: &mut Way<'_, C>) -> Result<(), CaughtUp> {
         while self.is_due() {
             let standing = self.revocations.standing(None);
             let (Some(log_id), told) = (&standing.log_id, self.told()) else {
@@ -152,7 +152,7 @@ impl<'a> News<'a> {
 
     /// Reports what has ended, and fetches what there was no room for before. What can't be done now waits for the next
     /// attestation.
-    pub(super) fn tell<C: Connect>(&mut self, way: &mut Way<'_, C>) {
+    fn tell<C: Connect>(&mut self, way: &mut Way<'_, C>) {
         let mut told = self.report(way);
         while told.is_ok() && self.is_behind {
             match self.fetch(way) {
@@ -200,5 +200,98 @@ impl<'a> News<'a> {
             200 | 204 => Ok(answer),
             status => Err(CaughtUp::Answered { status }),
         }
+    }
+}
+
+impl<C, T, V, E> Flow<'_, C, T, V, E>
+where
+    C: Connect,
+    T: OutboundTpm,
+    V: Verify,
+    E: Enrol<T>,
+{
+    /// Fetches revocations; a node that provisions acts on them now, as far as there is time.
+    pub(super) fn catch_up(
+        &mut self,
+        news: Option<&mut News<'_>>,
+        session: &CatchUp<'_>,
+        body: &mut StringView,
+    ) -> CaughtUp {
+        let (Some(news), Some(acting)) = (news, self.terms.acting) else {
+            return CaughtUp::Done;
+        };
+        news.begin(session);
+        let (payload, private) = (self.zone.unzipped(), self.zone.path().to_owned());
+        let (deadline, stop) = (self.terms.deadline, self.terms.stop);
+        let actions = actions(&acting, &self.terms.script, &payload, &private, deadline);
+        let mut way = Way {
+            link: &mut self.link,
+            body,
+            deadline,
+        };
+        news.catch_up(&mut way, || {
+            // An agent that has no deadline has a thread for them.
+            if deadline.is_some() {
+                acting.revocations.work_off(&actions, stop);
+            }
+        })
+    }
+
+    /// Tells the verifier what has ended meanwhile, and fetches what there was no room for.
+    pub(super) fn tell(&mut self, news: Option<&mut News<'_>>, body: &mut StringView) {
+        let Some(news) = news.filter(|news| news.is_due()) else {
+            return;
+        };
+        let mut way = Way {
+            link: &mut self.link,
+            body,
+            deadline: self.terms.deadline,
+        };
+        news.tell(&mut way);
+    }
+}
+
+/// Attesting goes on while actions run, in a thread of their own.
+pub(super) fn beside_actions<C, T, V, E>(
+    config: OutboundConfig,
+    flow: Flow<'_, C, T, V, E>,
+    acting: Acting<'_>,
+) -> Ending
+where
+    C: Connect,
+    T: OutboundTpm,
+    V: Verify,
+    E: Enrol<T>,
+{
+    let (running, stop) = (flow.terms.script, flow.terms.stop);
+    let (payload, private) = (flow.zone.unzipped(), flow.zone.path().to_owned());
+    let act = move || {
+        let actions = actions(&acting, &running, &payload, &private, None);
+        acting.revocations.work(&actions, stop, &|_| {});
+    };
+    let (mut parts, mut ending) = (Some((config, flow)), Ending::Stopped);
+    threads::beside("actions", &act, &mut || {
+        if let Some((config, flow)) = parts.take() {
+            ending = drive(config, flow);
+        }
+        acting.revocations.stop();
+    });
+    ending
+}
+
+fn actions<'a>(
+    acting: &Acting<'a>,
+    running: &Running<'a>,
+    payload: &'a Path,
+    private: &'a Path,
+    deadline: Option<Instant>,
+) -> Actions<'a> {
+    Actions {
+        rules: acting.rules,
+        payload,
+        private,
+        identity: running.identity,
+        output: running.output,
+        deadline,
     }
 }

@@ -1,9 +1,7 @@
 //! Public keys of the TPM as other software writes them.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
 use super::error::TpmError;
+use crate::pem;
 
 /// A public key in a public area.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,18 +28,7 @@ impl PublicKey<'_> {
             Self::P256 { x, y } => [P256_PREFIX, &coordinate(x)?, &coordinate(y)?].concat(),
             Self::Rsa(_) | Self::None => return Err(MALFORMED),
         };
-        let mut text = "-----BEGIN PUBLIC KEY-----\n".to_owned();
-        for line in der.chunks(LINE_BYTES) {
-            // A line has less than the room for a whole key.
-            let mut letters = [0; 2 * LINE_BYTES];
-            let len = STANDARD
-                .encode_slice(line, &mut letters)
-                .map_err(|_| MALFORMED)?;
-            text.extend(letters.iter().take(len).copied().map(char::from));
-            text.push('\n');
-        }
-        text.push_str("-----END PUBLIC KEY-----\n");
-        Ok(text)
+        Ok(pem::encode("PUBLIC KEY", &der))
     }
 }
 
@@ -56,8 +43,6 @@ fn coordinate(bytes: &[u8]) -> Result<[u8; 32], TpmError> {
 }
 
 const RSA_BYTES: usize = 2048 / 8;
-/// What 64 letters hold.
-const LINE_BYTES: usize = 48;
 
 /// All of a `SubjectPublicKeyInfo` before the modulus, of a key of 2048 bits: rsaEncryption, and the lengths.
 ///
