@@ -304,11 +304,15 @@ impl<'a> Courier<'a> {
 
     /// Records what is new of it.
     async fn report(
-        &self,
+        &mut self,
         position: u64,
         speaks: Speaks,
         outcomes: &[Outcome],
     ) -> Result<(), Fault> {
+        if position >= self.log.last() && !self.more {
+            // Whoever is behind needn't wait until this is on the disk.
+            self.open = None;
+        }
         record(
             self.revocations,
             self.node,
@@ -396,9 +400,13 @@ pub async fn record(
     outcomes: &[Outcome],
 ) -> Result<(), crate::store::StoreError> {
     let before = peer.standing();
-    let moved = (before.position, before.speaks) != (position, Some(speaks));
+    let speaks_anew = before.speaks != Some(speaks);
+    let moved = before.position != position || speaks_anew;
+    // What it speaks alone is written with the position that it comes to: a thousand peers that take their first entry shall not
+    // wait for the disk in between.
+    let written = before.position != position || speaks_anew && position >= peer.log.last();
     let at = unix_now();
-    if moved || !outcomes.is_empty() {
+    if written || !outcomes.is_empty() {
         let json = |outcome: &Outcome| {
             let ended = serde_json::to_string(&outcome.ended);
             (outcome.number, ended.unwrap_or_default())
@@ -488,7 +496,7 @@ pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(250);
 pub(super) const LAST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A connection is given up for a pause that is longer.
-const KEPT_OPEN: Duration = Duration::from_secs(2);
+const KEPT_OPEN: Duration = Duration::from_millis(250);
 
 /// What is kept of an error.
 const MAX_ERROR_CHARS: usize = 300;

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use agent_core::wire::text::Uuid;
 use bytes::Bytes;
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
@@ -129,7 +128,7 @@ pub enum AppendError {
     #[error(
         "agent {0} was added without a revocation key, so nobody could believe its revocation; add it with one"
     )]
-    NoLog(Uuid),
+    NoLog(String),
     /// No node has the key any more.
     #[error("no node of that anchor is here any more, and its key went with the last one")]
     NoKey,
@@ -275,23 +274,26 @@ impl Revocations {
     }
 
     /// Records that a node's evidence doesn't hold, and revokes it. In the end it has failed in memory, whatever went wrong; an
-    /// entry that couldn't be written is tried again until the node is deleted or reactivated.
-    pub async fn node_failed(&self, node: &Arc<Node>, failure: Failure) {
+    /// entry that couldn't be written is tried again until the node is deleted or reactivated. Whether the database has the
+    /// node's failure too.
+    pub async fn node_failed(&self, node: &Arc<Node>, failure: Failure) -> bool {
         let Some(peer) = &node.peer else {
             let msg = message::text(subject(node, &failure), SystemTime::now());
             fail(node, failure);
             if let Some(hook) = &self.0.notifications.webhook {
                 hook.tell_once(&node.id, msg);
             }
-            return;
+            return false;
         };
         let anchor = Arc::clone(&peer.log.anchor);
         let news = News::failed(node, failure.clone());
-        if let Err(error) = self.append(anchor, news).await {
-            error!(agent = %node.id, "its revocation can't be recorded, tried again: {error}");
-            fail(node, failure.clone());
-            tokio::spawn(self.clone().append_later(Arc::clone(node), failure));
-        }
+        let Err(error) = self.append(anchor, news).await else {
+            return true;
+        };
+        error!(agent = %node.id, "its revocation can't be recorded, tried again: {error}");
+        fail(node, failure.clone());
+        tokio::spawn(self.clone().append_later(Arc::clone(node), failure));
+        false
     }
 
     async fn append_later(self, node: Arc<Node>, failure: Failure) {
@@ -498,7 +500,7 @@ impl Revocations {
             } => {
                 let peer = node.peer.as_ref();
                 let log = peer.map(|peer| &peer.log);
-                let log = log.ok_or_else(|| AppendError::NoLog(node.id.clone()))?;
+                let log = log.ok_or_else(|| AppendError::NoLog(node.id.to_string()))?;
                 let reason = message::sentence(&failure.reason);
                 let serial = cert_serial(&node.terms.text.metadata);
                 let words = Words {

@@ -333,7 +333,9 @@ impl Attendant {
         failure: Failure,
         shown: Option<Box<Shown>>,
     ) -> Duration {
-        record_failure(&self.shared, &self.node, state, failure).await;
+        if record_failure(&self.shared, &self.node, state, failure).await {
+            self.written = Some(self.node.progress().standing);
+        }
         self.write().await;
         keep(&self.shared, &self.node, shown.as_deref()).await;
         Duration::ZERO
@@ -369,17 +371,21 @@ impl Attendant {
     }
 }
 
-/// Says in memory and in the log that the node failed; the revocation, if one is due, is recorded before anybody knows.
+/// Says in memory and in the log that the node failed; the revocation, if one is due, is recorded before anybody knows. Whether the
+/// node's failure is in the database by that.
 pub(super) async fn record_failure(
     shared: &Shared,
     node: &Arc<Node>,
     state: OperationalState,
     failure: Failure,
-) {
+) -> bool {
     error!(agent = %node.id, event = failure.event_id, "failed: {}", failure.reason);
     match state {
         OperationalState::InvalidQuote => shared.revocations.node_failed(node, failure).await,
-        _ => node.update(|progress| progress.failed(state, failure, unix_now())),
+        _ => {
+            node.update(|progress| progress.failed(state, failure, unix_now()));
+            false
+        }
     }
 }
 

@@ -125,9 +125,13 @@ impl Rounds {
                 return Ok(());
             }
             let state = OperationalState::InvalidQuote;
-            record_failure(&this.shared, &node, state, failure).await;
-            let progress = node.progress();
-            let written = this.shared.store.save_progress(&node.id, &progress).await;
+            let recorded = record_failure(&this.shared, &node, state, failure).await;
+            let written = if recorded {
+                Ok(())
+            } else {
+                let progress = node.progress();
+                this.shared.store.save_progress(&node.id, &progress).await
+            };
             keep(&this.shared, &node, shown.as_deref()).await;
             Ok(written?)
         })

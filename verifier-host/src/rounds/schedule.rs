@@ -287,7 +287,7 @@ impl Rounds {
                 .ok_or_else(|| ChangeError::Unknown(id.clone()))?;
             let peer = node.peer.as_ref();
             let log = peer.map(|peer| Arc::clone(&peer.log));
-            let log = log.ok_or_else(|| AppendError::NoLog(id.clone()))?;
+            let log = log.ok_or_else(|| AppendError::NoLog(id.to_string()))?;
             this.halt(&id).await;
             let failure = Failure {
                 event_id: "operator.revoked".to_owned(),

@@ -54,13 +54,14 @@ async fn honest_node_gets_v_once() {
 async fn wrong_pcr_gets_nothing_and_is_revoked() {
     let verifier = Verifier::start().await;
     let (node, peer) = (verifier.agent(1).await, verifier.agent(2).await);
-    added(&verifier, "peer", &addition(&peer)).await;
-    let mut body = addition(&node);
-    body["revocation_key"] = KEYS[1]
-        .to_pkcs8_pem(LineEnding::LF)
-        .unwrap()
-        .as_str()
-        .into();
+    let key = KEYS[1].to_pkcs8_pem(LineEnding::LF).unwrap();
+    let with_key = |agent: &Agent| {
+        let mut body = addition(agent);
+        body["revocation_key"] = key.as_str().into();
+        body
+    };
+    added(&verifier, "peer", &with_key(&peer)).await;
+    let body = with_key(&node);
     node.lock().tpm.measure(7, b"another boot");
     added(&verifier, "node", &body).await;
 

@@ -558,10 +558,7 @@ async fn delegate_signs_lists() {
     let issuer = BASE64_STANDARD
         .decode(message["crl_issuer"].as_str().unwrap())
         .unwrap();
-    assert_eq!(
-        pem_of(&issuer),
-        certificate.replace('\n', "").replace('\r', "")
-    );
+    assert_eq!(pem_of(&issuer), certificate.replace(['\n', '\r'], ""));
 
     let answer = verifier.registrar().get("/crl.der").await.unwrap();
     assert_eq!(answer.body, der);
