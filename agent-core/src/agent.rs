@@ -10,6 +10,7 @@ mod answer;
 mod delivery;
 mod keyring;
 mod note;
+mod revocations;
 mod step;
 
 use heapless::string::StringView;
@@ -18,7 +19,7 @@ use crate::http::Status;
 use crate::http::head::{Length, RequestHead};
 use crate::payload::halves::{Half, Key};
 use crate::payload::seal;
-use crate::revocation::{Act, Each, Heard, LogId, hear, write_outcomes, write_standing};
+use crate::revocation::{Act, hear};
 use crate::tpm::Tpm;
 use crate::tpm::quoting::{self, Quoted, Subject};
 use crate::wire::form::{Sealed, UKey, VKey};
@@ -154,30 +155,31 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> Agent<V> {
         let mut notes = Notes::new();
         let mut duty = None;
         let logs = request.logs();
-        let answered = match request {
-            Request::Ask(Route::Outcomes { log_id, after }) => {
-                Ok(answer_outcomes(log_id.as_ref(), after, act, out))
-            }
-            Request::Ask(route) => self.answer(&route, tpm, &mut notes, out),
-            Request::UKey(lease, ukey) => {
-                self.give_up(lease);
-                self.take_ukey(ukey, tpm, &mut notes).map(|taken| {
+        let answered =
+            match request {
+                Request::Ask(Route::Outcomes { log_id, after }) => Ok(
+                    revocations::answer_outcomes(log_id.as_ref(), after, act, out),
+                ),
+                Request::Ask(route) => self.answer(&route, tpm, &mut notes, out),
+                Request::UKey(lease, ukey) => {
+                    self.give_up(lease);
+                    self.take_ukey(ukey, tpm, &mut notes).map(|taken| {
+                        duty = taken;
+                        answer::accept(out)
+                    })
+                }
+                Request::VKey(vkey) => self.take_vkey(&vkey, tpm, &mut notes).map(|taken| {
                     duty = taken;
                     answer::accept(out)
-                })
-            }
-            Request::VKey(vkey) => self.take_vkey(&vkey, tpm, &mut notes).map(|taken| {
-                duty = taken;
-                answer::accept(out)
-            }),
-            Request::Notice(notice) => {
-                let heard = hear(&notice, act);
-                put(&mut notes, Note::of(&heard));
-                heard
-                    .map(|heard| answer_heard(&heard, act, out))
-                    .map_err(Refusal::Notice)
-            }
-        };
+                }),
+                Request::Notice(notice) => {
+                    let heard = hear(&notice, act);
+                    put(&mut notes, Note::of(&heard));
+                    heard
+                        .map(|heard| revocations::answer_heard(&heard, act, out))
+                        .map_err(Refusal::Notice)
+                }
+            };
         Outcome {
             logs: logs.filter(|_| answered.is_ok()),
             status: answered.unwrap_or_else(|refusal| refuse(refusal, out)),
@@ -408,30 +410,6 @@ fn decrypt_half<T: Tpm>(encrypted: &[u8], tpm: &mut T, notes: &mut Notes) -> Res
     })?;
     let bytes = opened.bytes.as_ref().get(..opened.len);
     Half::from_slice(bytes.unwrap_or_default()).map_err(|_| Refusal::KeyLength)
-}
-
-/// What the sender of a notice learns: Keylime's answer, or where the log stands.
-fn answer_heard(heard: &Heard, act: &dyn Act, out: &mut StringView) -> Status {
-    let of = match heard {
-        Heard::Silence | Heard::Plain(_) => return answer::accept(out),
-        Heard::Kept => None,
-        Heard::Entry { log_id, .. } => Some(log_id),
-    };
-    let standing = act.standing(of);
-    answer::succeed(out, |results| write_standing(results, &standing))
-}
-
-fn answer_outcomes(of: Option<&LogId>, after: u64, act: &dyn Act, out: &mut StringView) -> Status {
-    let standing = act.standing(of);
-    answer::succeed(out, |results| {
-        write_standing(results, &standing)?;
-        let write = |each: &mut Each<'_>| {
-            if let Some(log_id) = &standing.log_id {
-                act.outcomes(log_id, after, each);
-            }
-        };
-        write_outcomes(results, write).map(drop)
-    })
 }
 
 fn open<V: AsRef<[u8]> + AsMut<[u8]>>(

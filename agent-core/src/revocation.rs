@@ -46,6 +46,8 @@ pub trait Verify {
 }
 
 /// Acts on messages that count, and knows what came of it.
+///
+/// All of it is called while the agent is held: who holds what it needs must not wait for the agent.
 pub trait Act: Verify {
     /// Takes over a verified message: asks its [`Ledger`], and one that is to be acted on is in the journal when this returns.
     /// The shell acts on it later, after those before it; it must not wait for that.

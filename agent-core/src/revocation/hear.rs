@@ -88,9 +88,7 @@ impl fmt::Display for NoticeError {
             }
             Self::Message(error) => error.fmt(out),
             Self::Ledger(error) => error.fmt(out),
-            Self::Full => {
-                out.write_str("earlier revocation notices are still being acted on; try again")
-            }
+            Self::Full => out.write_str("too many revocation notices wait already; try again"),
         }
     }
 }

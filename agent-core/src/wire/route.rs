@@ -333,6 +333,9 @@ fn parameter<'q>(query: &'q str, name: &'static str) -> Result<Option<&'q str>, 
 mod tests {
     use super::*;
 
+    const LOG: &str =
+        "log_id=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-0123456789abcdef";
+
     fn version(minor: u8) -> ApiVersion {
         ApiVersion { minor }
     }
@@ -388,6 +391,26 @@ mod tests {
                 "",
                 Ok(Route::Revocation),
             ),
+            (
+                get,
+                "/v2.6/revocations/outcomes",
+                "after=7",
+                Ok(Route::Outcomes {
+                    log_id: None,
+                    after: 7,
+                }),
+            ),
+            (
+                get,
+                "/v2.1/revocations/outcomes",
+                LOG,
+                Ok(Route::Outcomes {
+                    log_id: LogId::parse(&LOG[7..]),
+                    after: 0,
+                }),
+            ),
+            (get, "/v2.6/revocations/outcomes", "after=+7", bad("after")),
+            (get, "/v2.6/revocations/outcomes", "log_id=x", bad("log_id")),
             (
                 get,
                 "/v2.6/quotes/identity",

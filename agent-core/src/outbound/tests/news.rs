@@ -118,6 +118,19 @@ fn after_each_attestation_that_was_judged() {
 }
 
 #[test]
+fn not_while_a_cap_is_owed() {
+    let mut play = attesting(&[], 12);
+    // What a release that couldn't be capped has left behind.
+    let before = asked(&play);
+    assert!(before > 0);
+    play.machine.owes_cap = Some(15);
+    assert_eq!(play.run(20, &plain), None);
+    let judged = |event: &&String| event.starts_with("attested");
+    assert!(play.events.iter().filter(judged).count() > before + 2);
+    assert_eq!(asked(&play), before);
+}
+
+#[test]
 fn a_verifier_without_these_routes_is_asked_once_an_hour() {
     let mut play = attesting(&[CaughtUp::Answered { status: 404 }], 100);
     let judged = |event: &&String| event.starts_with("attested");

@@ -253,6 +253,10 @@ fn positions() {
         ledger.ended(&log_id(9), number);
     }
     assert_eq!(standing(&ledger, None), (Some(log_id(1)), 9, 10));
+    // Nor does taking an older one take anything back.
+    ledger.take(&entry(1, 8));
+    assert_eq!(standing(&ledger, None), (Some(log_id(1)), 9, 10));
+    assert_eq!(ledger.offer(&anchor('a'), &entry(1, 10)), Ok(Offer::Take));
     show(&mut ledger, &entry(2, 1)).unwrap();
     assert_eq!(standing(&ledger, None), (Some(log_id(2)), 0, 2));
     assert_eq!(standing(&ledger, Some(1)), (Some(log_id(1)), 9, 10));
