@@ -4,25 +4,43 @@
 //! is all of it or nothing. No file is ever deleted, and none is replaced but the ones this module made.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rcgen::{Issuer, KeyPair, PKCS_ECDSA_P256_SHA256};
-use rustls::pki_types::UnixTime;
-use time::{Duration, OffsetDateTime};
+use rcgen::{Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
+use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
-use agent_core::wire::text::Uuid;
+use index::Index;
 
 mod create;
 mod crl;
+mod delegate;
+mod export;
 mod fault;
+mod files;
+mod index;
 mod issue;
 mod keyfile;
+mod keytype;
+mod leaf;
+mod point;
+mod reason;
+mod revoke;
 mod signer;
 
+pub use crl::Crl;
+pub use delegate::ListSigner;
+pub use export::Exported;
 pub use fault::CaError;
+pub use files::CaFiles;
+pub use index::{Issued, Revoked};
+pub use issue::Usage;
 pub use keyfile::Passphrase;
+pub use keytype::{KeyType, KeyTypeError};
+pub use leaf::{Certificate, LeafWish};
+pub use point::ListPoint;
+pub use reason::{Reason, ReasonError};
 pub use signer::{PayloadSigner, is_signed_by};
 
 /// Names of the files in a CA directory; Keylime's where Keylime has them.
@@ -47,6 +65,15 @@ pub(crate) mod names {
     pub(crate) const SIGNER_CERT: &str = "PayloadSigner-cert.crt";
     /// That key.
     pub(crate) const SIGNER_PRIVATE: &str = "PayloadSigner-private.pem";
+    /// The certificate of the key that the verifier signs revocation lists with; there while that is so.
+    pub(crate) const LIST_SIGNER_CERT: &str = "CrlSigner-cert.crt";
+    /// That key, where it is written to a file: never into a CA directory.
+    pub(crate) const LIST_SIGNER_PRIVATE: &str = "CrlSigner-private.pem";
+    /// What was issued and revoked; not there from the start.
+    pub(crate) const INDEX: &str = "index.txt";
+    /// Names of certificates that are the authority's own.
+    pub(crate) const RESERVED: [&str; 4] =
+        ["ca", "RevocationNotifier", "PayloadSigner", "CrlSigner"];
     /// Where Keylime keeps the keys of its own CA directories.
     pub(crate) const KEYLIME_KEYS: &str = "private.yml";
     /// All that a CA directory has from the start, the certificate last: it is what makes the directory one.
@@ -62,16 +89,13 @@ pub(crate) mod names {
     ];
 }
 
-/// A node's certificate that has less than this left is issued anew.
-const LEAF_RENEW_BEFORE_END: Duration = Duration::days(30);
-
 /// An open CA directory, locked against a second tenant until it is dropped.
 pub struct CaDirectory {
-    directory: PathBuf,
+    files: CaFiles,
     issuer: Issuer<'static, KeyPair>,
-    certificate_pem: String,
     created: bool,
-    _lock: File,
+    /// Where certificates say that the revocation list is.
+    list_url: Option<String>,
 }
 
 /// What a node gets of its CA: the parts of the package, and what the verifier is told about its certificate.
@@ -109,11 +133,63 @@ impl CaDirectory {
         now: OffsetDateTime,
     ) -> Result<Self, CaError> {
         let created = !exists(&directory.join(names::CA_CERT))?
-            && create::create(directory, passphrase, now)?;
-        let lock = lock(directory)?;
-        let mut opened = Self::open(directory, passphrase, lock)?;
+            && create::create(directory, KeyType::default(), passphrase, now)?;
+        let mut opened = Self::open(directory, passphrase)?;
         opened.created = created;
         Ok(opened)
+    }
+
+    /// Makes a CA.
+    ///
+    /// # Errors
+    /// [`CaError::Exists`] if there is one; [`CaError`]. Nothing was changed then.
+    pub fn create(
+        directory: &Path,
+        key_type: KeyType,
+        passphrase: Option<&Passphrase>,
+        now: OffsetDateTime,
+    ) -> Result<Self, CaError> {
+        let is_new = !exists(&directory.join(names::CA_CERT))?
+            && create::create(directory, key_type, passphrase, now)?;
+        if !is_new {
+            return Err(CaError::Exists {
+                directory: directory.to_owned(),
+            });
+        }
+        let mut opened = Self::open(directory, passphrase)?;
+        opened.created = true;
+        Ok(opened)
+    }
+
+    /// Opens the directory, which must hold a CA.
+    ///
+    /// # Errors
+    /// [`CaError`]; nothing was changed then.
+    pub fn open(directory: &Path, passphrase: Option<&Passphrase>) -> Result<Self, CaError> {
+        let files = CaFiles::open(directory)?;
+        let key_path = directory.join(names::CA_PRIVATE);
+        let key = signing_key(
+            &key_path,
+            keyfile::read_private(&key_path, passphrase)?.as_bytes(),
+        )?;
+        let certificate_path = directory.join(names::CA_CERT);
+        with_certificate(&certificate_path, files.certificate_pem(), |certificate| {
+            if certificate.public_key().raw == spki(&key).as_slice() {
+                Ok(())
+            } else {
+                Err(CaError::certificate(
+                    &certificate_path,
+                    "isn't of the key in ca-private.pem",
+                ))
+            }
+        })?;
+        let issuer = Issuer::from_ca_cert_pem(files.certificate_pem(), key)?;
+        Ok(Self {
+            files,
+            issuer,
+            created: false,
+            list_url: None,
+        })
     }
 
     /// Whether this call made the CA.
@@ -125,187 +201,62 @@ impl CaDirectory {
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.directory
+        self.files.path()
     }
 
-    fn open(
-        directory: &Path,
-        passphrase: Option<&Passphrase>,
-        lock: File,
-    ) -> Result<Self, CaError> {
-        for name in names::ALL {
-            if exists(&directory.join(name))? {
-                continue;
-            }
-            if exists(&directory.join(names::KEYLIME_KEYS))? {
-                return Err(CaError::Keylime {
-                    directory: directory.to_owned(),
-                });
-            }
-            return Err(CaError::Incomplete {
-                directory: directory.to_owned(),
-                missing: name,
-            });
-        }
-        let certificate_path = directory.join(names::CA_CERT);
-        let certificate_pem = read_text(&certificate_path)?;
-        let key_path = directory.join(names::CA_PRIVATE);
-        let key = signing_key(
-            &key_path,
-            keyfile::read_private(&key_path, passphrase)?.as_bytes(),
-        )?;
-        with_certificate(&certificate_path, &certificate_pem, |certificate| {
-            if certificate.public_key().raw == spki(&key).as_slice() {
-                Ok(())
-            } else {
-                Err(CaError::certificate(
-                    &certificate_path,
-                    "isn't of the key in ca-private.pem",
-                ))
-            }
-        })?;
-        let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key)?;
-        Ok(Self {
-            directory: directory.to_owned(),
-            issuer,
-            certificate_pem,
-            created: false,
-            _lock: lock,
-        })
+    /// What can be read without its key.
+    #[must_use]
+    pub const fn files(&self) -> &CaFiles {
+        &self.files
     }
 
-    /// The identity of a node: the one it has, or a new key and certificate if there is none or its end is near.
+    /// Has certificates that are made from now on say where the revocation list is.
     ///
     /// # Errors
-    /// [`CaError`]; a serial number may be spent then, nothing else.
-    pub fn identity(
-        &self,
-        uuid: &Uuid,
-        passphrase: Option<&Passphrase>,
-        now: OffsetDateTime,
-    ) -> Result<NodeIdentity, CaError> {
-        let own = ["ca", "RevocationNotifier", "PayloadSigner"];
-        if own
-            .iter()
-            .any(|name| name.eq_ignore_ascii_case(uuid.as_str()))
-        {
-            return Err(CaError::ReservedName {
-                uuid: uuid.to_string(),
-            });
-        }
-        let certificate_path = self.directory.join(format!("{uuid}-cert.crt"));
-        let private_path = self.directory.join(format!("{uuid}-private.pem"));
-        if !exists(&certificate_path)? || !self.is_current(&certificate_path, now)? {
-            self.issue_node(uuid, passphrase, now)?;
-        }
-        let certificate_pem = read_text(&certificate_path)?;
-        let private = keyfile::read_private(&private_path, passphrase)?;
-        let key = signing_key(&private_path, private.as_bytes())?;
-        let (serial, subject) =
-            with_certificate(&certificate_path, &certificate_pem, |certificate| {
-                if certificate.public_key().raw != spki(&key).as_slice() {
-                    return Err(CaError::certificate(
-                        &certificate_path,
-                        "isn't of the private key beside it",
-                    ));
-                }
-                let digits = certificate.tbs_certificate.serial.to_u64_digits();
-                Ok((
-                    digits.first().copied().unwrap_or(0),
-                    certificate.subject().to_string(),
-                ))
-            })?;
-        let notifier =
-            keyfile::read_private(&self.directory.join(names::NOTIFIER_PRIVATE), passphrase)?;
-        let list = crl::current(&self.directory, &self.issuer, now)?;
-        Ok(NodeIdentity {
-            public_pem: key.public_key_pem(),
-            certificate_pem,
-            private_pem: keyfile::clear_pem(&private)?,
-            ca_certificate_pem: self.certificate_pem.clone(),
-            crl_der: list.der,
-            crl_pem: list.pem,
-            notifier_certificate_pem: read_text(&self.directory.join(names::NOTIFIER_CERT))?,
-            notifier_private_pem: keyfile::clear_pem(&notifier)?,
-            serial,
-            subject,
-        })
-    }
-
-    /// Whether a certificate by this CA has some time left.
-    fn is_current(&self, path: &Path, now: OffsetDateTime) -> Result<bool, CaError> {
-        let not_ours = || CaError::certificate(path, "isn't by this authority: move it away");
-        let pem = read_text(path)?;
-        let (_, leaf) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).map_err(|_| not_ours())?;
-        let (_, ca) = x509_parser::pem::parse_x509_pem(self.certificate_pem.as_bytes())
-            .map_err(|_| not_ours())?;
-        let (leaf, ca) = (
-            leaf.contents.as_slice().into(),
-            ca.contents.as_slice().into(),
-        );
-        let leaf = webpki::EndEntityCert::try_from(&leaf).map_err(|_| not_ours())?;
-        let anchor = webpki::anchor_from_trusted_cert(&ca).map_err(|_| not_ours())?;
-        let then = (now + LEAF_RENEW_BEFORE_END)
-            .unix_timestamp()
-            .try_into()
-            .unwrap_or(0);
-        let usage = webpki::KeyUsage::client_auth();
-        let then = UnixTime::since_unix_epoch(std::time::Duration::from_secs(then));
-        match leaf.verify_for_usage(
-            webpki::ALL_VERIFICATION_ALGS,
-            &[anchor],
-            &[],
-            then,
-            usage,
-            None,
-            None,
-        ) {
-            Ok(_) => Ok(true),
-            Err(webpki::Error::CertExpired { .. }) => Ok(false),
-            Err(_) => Err(not_ours()),
-        }
-    }
-
-    fn issue_node(
-        &self,
-        uuid: &Uuid,
-        passphrase: Option<&Passphrase>,
-        now: OffsetDateTime,
-    ) -> Result<(), CaError> {
-        let serial = self.take_serial()?;
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let certificate = issue::node(uuid.as_str(), serial, now).signed_by(&key, &self.issuer)?;
-        let path = |suffix: &str| self.directory.join(format!("{uuid}-{suffix}"));
-        keyfile::write_private(&path("private.pem"), key.serialized_der(), passphrase)?;
-        for (path, text) in [
-            (path("public.pem"), key.public_key_pem()),
-            (path("cert.crt"), certificate.pem()),
-        ] {
-            keyfile::write_atomically(&path, text.as_bytes(), 0o644)
-                .map_err(|source| CaError::io("write", &path, source))?;
-        }
+    /// [`CaError`] if the notifier's certificate can't be read.
+    pub fn point_to(&mut self, point: &ListPoint) -> Result<(), CaError> {
+        self.list_url = point.url(&self.files.anchor()?);
         Ok(())
     }
 
-    /// Takes the next serial number; it is spent before it is used.
-    fn take_serial(&self) -> Result<u64, CaError> {
-        let path = self.directory.join(names::SERIAL);
-        let serial: u64 = read_text(&path)?
+    /// The first serial number that was never given out.
+    fn spent(&self) -> Result<u64, CaError> {
+        let path = self.path().join(names::SERIAL);
+        read_text(&path)?
             .trim()
             .parse()
-            .map_err(|_| CaError::Serial { path: path.clone() })?;
-        let next = serial
-            .checked_add(1)
-            .ok_or_else(|| CaError::Serial { path: path.clone() })?;
+            .map_err(|_| CaError::Serial { path })
+    }
+
+    /// Takes the next serial number; it is spent before it is used, and never one that the index has.
+    fn take_serial(&self, index: &Index) -> Result<u64, CaError> {
+        let path = self.path().join(names::SERIAL);
+        let serial = self.spent()?;
+        let spent = || CaError::Serial { path: path.clone() };
+        let after_last = match index.last_serial() {
+            Some(last) => last.checked_add(1).ok_or_else(spent)?,
+            None => 0,
+        };
+        let serial = serial.max(after_last);
+        let next = serial.checked_add(1).ok_or_else(spent)?;
         keyfile::write_atomically(&path, format!("{next}\n").as_bytes(), 0o644)
             .map_err(|source| CaError::io("write", &path, source))?;
         Ok(serial)
     }
 }
 
+/// Whether a certificate's name is the authority's own.
+fn is_reserved(name: &str) -> bool {
+    names::RESERVED
+        .iter()
+        .any(|own| own.eq_ignore_ascii_case(name))
+}
+
 fn signing_key(path: &Path, pkcs8: &[u8]) -> Result<KeyPair, CaError> {
-    KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8.into(), &PKCS_ECDSA_P256_SHA256)
-        .map_err(|_| CaError::key(path, "isn't an ECDSA P-256 key"))
+    [&PKCS_ECDSA_P256_SHA256, &PKCS_RSA_SHA256]
+        .into_iter()
+        .find_map(|kind| KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8.into(), kind).ok())
+        .ok_or_else(|| CaError::key(path, "isn't an ECDSA P-256 or RSA key"))
 }
 
 fn spki(key: &KeyPair) -> Vec<u8> {

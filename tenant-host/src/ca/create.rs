@@ -8,12 +8,12 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rcgen::{Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, SubjectPublicKeyInfo};
+use rcgen::{Issuer, SubjectPublicKeyInfo};
 use rsa::pkcs8::{EncodePrivateKey, EncodePublicKey};
 use time::OffsetDateTime;
 
 use super::keyfile::{self, Passphrase};
-use super::{CaError, crl, exists, issue, lock, names};
+use super::{CaError, KeyType, crl, exists, issue, lock, names};
 
 /// The CA's own serial number, the notifier's, and the first one of a node.
 const SERIALS: (u64, u64, u64) = (1, 2, 3);
@@ -27,6 +27,7 @@ const NOTIFIER_BITS: usize = 2048;
 /// [`CaError::Half`] if some files of a CA are there without its certificate; [`CaError::Io`] where files can't be made.
 pub(super) fn create(
     directory: &Path,
+    key_type: KeyType,
     passphrase: Option<&Passphrase>,
     now: OffsetDateTime,
 ) -> Result<bool, CaError> {
@@ -38,7 +39,7 @@ pub(super) fn create(
         .map_err(|source| CaError::io("make the directory", parent, source))?;
     if is_missing_or_empty(directory)? {
         let staging = staging_in(parent)?;
-        fill(staging.path(), passphrase, now)?;
+        fill(staging.path(), key_type, passphrase, now)?;
         return move_into_place(staging, directory);
     }
     let _lock = lock(directory)?;
@@ -47,7 +48,7 @@ pub(super) fn create(
     }
     refuse_half(directory)?;
     let staging = staging_in(directory)?;
-    fill(staging.path(), passphrase, now)?;
+    fill(staging.path(), key_type, passphrase, now)?;
     link_into(staging.path(), directory)?;
     Ok(true)
 }
@@ -123,6 +124,7 @@ fn link_into(staging: &Path, directory: &Path) -> Result<(), CaError> {
 /// Makes all keys and certificates of a new CA in an empty directory.
 fn fill(
     directory: &Path,
+    key_type: KeyType,
     passphrase: Option<&Passphrase>,
     now: OffsetDateTime,
 ) -> Result<(), CaError> {
@@ -133,7 +135,7 @@ fn fill(
             .map_err(|source| CaError::io("write", &path(name), source))
     };
 
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let key = key_type.generate()?;
     let params = issue::ca(ca_serial, now);
     let certificate = params.self_signed(&key)?;
     keyfile::write_private(&path(names::CA_PRIVATE), key.serialized_der(), passphrase)?;
@@ -160,7 +162,10 @@ fn fill(
     )?;
     public(names::NOTIFIER_CERT, notifier_certificate.pem().as_bytes())?;
 
-    crl::write(directory, &crl::sign(&issuer, 1, Vec::new(), now)?)?;
+    crl::write(
+        directory,
+        &crl::sign(&issuer, 1, Vec::new(), crl::LIFE, now)?,
+    )?;
     public(names::SERIAL, format!("{first_leaf}\n").as_bytes())?;
     public(names::CA_CERT, certificate.pem().as_bytes())
 }

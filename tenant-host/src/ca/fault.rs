@@ -100,11 +100,79 @@ pub enum CaError {
         /// The file.
         path: PathBuf,
     },
-    /// The agent's identifier is the name of a key of the CA itself.
-    #[error("an agent can't be called {uuid:?}: its files would be the authority's own")]
+    /// The name of a key of the CA itself.
+    #[error("nothing else can be called {name:?}: its files would be the authority's own")]
     ReservedName {
-        /// The identifier.
-        uuid: String,
+        /// The name.
+        name: String,
+    },
+    /// There is no CA.
+    #[error("{} holds no certificate authority (no cacert.crt): `keyhalf-tenant ca init` makes one, --dir names another place", directory.display())]
+    Missing {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// There is a CA already.
+    #[error("{} holds a certificate authority already, which stays as it is: --dir names another place", directory.display())]
+    Exists {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// The index can't be read.
+    #[error("{} line {line} isn't a line of `openssl ca`'s index: restore the file from a copy. Without it, the index is made anew from the certificates that are here and from cacrl.der", path.display())]
+    Index {
+        /// The file.
+        path: PathBuf,
+        /// The first line that isn't understood; 0 if the file is too large.
+        line: usize,
+    },
+    /// A file of another's has the name of one that is to be made.
+    #[error("{} is there, without a certificate of that name: it isn't replaced. Move it away, or choose another name", path.display())]
+    Taken {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file that is to be written is there already.
+    #[error("{} is there already: --force replaces it, --out names another directory", path.display())]
+    InTheWay {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A name that no certificate gets here.
+    #[error(
+        "{name:?} is no name for a certificate: 1 to 64 letters, digits, `.`, `_` or `-`, not starting with `.` or `-`"
+    )]
+    BadName {
+        /// What was given.
+        name: String,
+    },
+    /// A name that no host has.
+    #[error("{name:?} is no host name")]
+    BadHost {
+        /// What was given.
+        name: String,
+    },
+    /// There is a certificate of that name.
+    #[error(
+        "{name} has a certificate that is valid for more than 30 days: `ca revoke {name}` first, or choose another name"
+    )]
+    StillValid {
+        /// The name.
+        name: String,
+    },
+    /// No certificate of this CA has that name or number.
+    #[error("this authority knows no certificate {which:?}: `ca list` shows all")]
+    Unknown {
+        /// What was given.
+        which: String,
+    },
+    /// One of the authority's own certificates.
+    #[error(
+        "{name} is the authority's own, and its holders don't ask whether it was revoked: make another authority (`ca init`), and deliver its certificates"
+    )]
+    OwnCertificate {
+        /// Its name.
+        name: String,
     },
     /// One of the two files of the payload signer is missing.
     #[error(

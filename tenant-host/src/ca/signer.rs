@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, SigningKey as _};
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 
@@ -61,7 +61,7 @@ impl CaDirectory {
     /// Where the certificate of the CA's payload signer is, once there is one.
     #[must_use]
     pub fn signer_certificate(&self) -> std::path::PathBuf {
-        self.directory.join(names::SIGNER_CERT)
+        self.path().join(names::SIGNER_CERT)
     }
 
     /// The CA's payload signer, made if there is none.
@@ -73,8 +73,8 @@ impl CaDirectory {
         passphrase: Option<&Passphrase>,
         now: OffsetDateTime,
     ) -> Result<PayloadSigner, CaError> {
-        let certificate_path = self.directory.join(names::SIGNER_CERT);
-        let private_path = self.directory.join(names::SIGNER_PRIVATE);
+        let certificate_path = self.path().join(names::SIGNER_CERT);
+        let private_path = self.path().join(names::SIGNER_PRIVATE);
         match (exists(&certificate_path)?, exists(&private_path)?) {
             (false, false) => {
                 self.make_signer(&certificate_path, &private_path, passphrase, now)?
@@ -88,6 +88,9 @@ impl CaDirectory {
             &private_path,
             keyfile::read_private(&private_path, passphrase)?.as_bytes(),
         )?;
+        if key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
+            return Err(CaError::key(&private_path, "isn't an ECDSA P-256 key"));
+        }
         super::with_certificate(&certificate_path, &pem, |certificate| {
             if certificate.public_key().raw == super::spki(&key).as_slice() {
                 Ok(())
@@ -108,9 +111,11 @@ impl CaDirectory {
         passphrase: Option<&Passphrase>,
         now: OffsetDateTime,
     ) -> Result<(), CaError> {
-        let serial = self.take_serial()?;
+        let (serial, mut index) = self.begin_issue()?;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let certificate = issue::signer(serial, now).signed_by(&key, &self.issuer)?;
+        let params = issue::signer(serial, now);
+        self.note(&mut index, SIGNER_NAME, serial, &params)?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
         keyfile::write_new_private(private_path, key.serialized_der(), passphrase)?;
         keyfile::write_new(certificate_path, certificate.pem().as_bytes(), 0o644)
             .map_err(|source| CaError::io("write", certificate_path, source))
@@ -118,32 +123,16 @@ impl CaDirectory {
 
     /// The certificate in DER, if it is by this CA; at a time when it was valid, since it is pinned whatever its dates.
     fn own_leaf(&self, path: &Path, pem: &str) -> Result<CertificateDer<'static>, CaError> {
-        let foreign = || CaError::certificate(path, "isn't by this authority: move it away");
-        let der = |pem: &str| {
-            x509_parser::pem::parse_x509_pem(pem.as_bytes())
-                .map(|(_, pem)| CertificateDer::from(pem.contents))
-                .map_err(|_| foreign())
-        };
-        let (leaf_der, ca) = (der(pem)?, der(&self.certificate_pem)?);
         let not_before = super::with_certificate(path, pem, |certificate| {
             Ok(certificate.validity().not_before.timestamp())
         })?;
         let then = std::time::Duration::from_secs(not_before.try_into().unwrap_or(0));
-        let leaf = webpki::EndEntityCert::try_from(&leaf_der).map_err(|_| foreign())?;
-        let anchor = webpki::anchor_from_trusted_cert(&ca).map_err(|_| foreign())?;
-        leaf.verify_for_usage(
-            webpki::ALL_VERIFICATION_ALGS,
-            &[anchor],
-            &[],
-            UnixTime::since_unix_epoch(then),
-            webpki::KeyUsage::client_auth(),
-            None,
-            None,
-        )
-        .map_err(|_| foreign())?;
-        Ok(leaf_der)
+        self.files.own_certificate(path, pem, then)
     }
 }
+
+/// The signer's common name.
+const SIGNER_NAME: &str = "PayloadSigner";
 
 fn half(there: &Path, missing: &'static str) -> CaError {
     CaError::HalfSigner {

@@ -2,7 +2,13 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use agent_core::wire::text::Uuid;
+use time::Duration;
+use zeroize::Zeroizing;
+
 use super::*;
+
+mod lists;
 
 fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
@@ -93,6 +99,64 @@ fn ca_init_never_deletes() {
         std::fs::read_dir(root.path()).unwrap().count(),
         4 + names::ALL.len()
     );
+    let before = listing(root.path());
+    let again = CaDirectory::create(root.path(), KeyType::default(), None, now());
+    assert!(matches!(again, Err(CaError::Exists { .. })));
+    assert_eq!(listing(root.path()), before, "made twice");
+    for (made, removed) in [("ca-private.pem", "cacert.crt"), ("serial", "cacert.crt")] {
+        let half = tempfile::tempdir().unwrap();
+        std::fs::copy(root.path().join(made), half.path().join(made)).unwrap();
+        let refused = CaDirectory::create(half.path(), KeyType::default(), None, now());
+        assert!(matches!(refused, Err(CaError::Half { .. })), "{removed}");
+        assert_eq!(listing(half.path()).len(), 1);
+    }
+}
+
+#[test]
+fn what_others_put_in_the_way_is_not_replaced() {
+    let root = tempfile::tempdir().unwrap();
+    let ca = CaDirectory::open_or_create(root.path(), None, now()).unwrap();
+    let wish = |name: &str| LeafWish {
+        name: name.to_owned(),
+        ..LeafWish::default()
+    };
+    for suffix in ["private.pem", "public.pem", "cert.crt"] {
+        let path = root.path().join(format!("web-{suffix}"));
+        std::fs::write(&path, "mine").unwrap();
+        let before = listing(root.path());
+        assert!(ca.make(&wish("web"), None, now()).is_err(), "{suffix}");
+        assert!(
+            ca.identity(&Uuid::parse("web").unwrap(), None, now())
+                .is_err()
+        );
+        assert_eq!(listing(root.path()), before, "{suffix}");
+        std::fs::remove_file(path).unwrap();
+    }
+    ca.make(&wish("web"), None, now()).unwrap();
+    let before = listing(root.path());
+    let again = ca.make(&wish("web"), None, now());
+    assert!(matches!(again, Err(CaError::StillValid { .. })));
+    assert_eq!(listing(root.path()), before, "valid");
+    for name in [
+        "",
+        ".web",
+        "-web",
+        "we/b",
+        "../web",
+        "we b",
+        "ca",
+        "crlsigner",
+    ] {
+        assert!(ca.make(&wish(name), None, now()).is_err(), "{name:?}");
+    }
+    assert!(ca.make(&wish(&"w".repeat(65)), None, now()).is_err());
+    std::fs::write(root.path().join("index.txt"), "mine\n").unwrap();
+    assert!(matches!(
+        ca.make(&wish("db"), None, now()),
+        Err(CaError::Index { line: 1, .. })
+    ));
+    let kept = std::fs::read_to_string(root.path().join("index.txt")).unwrap();
+    assert_eq!(kept, "mine\n");
 }
 
 #[test]
@@ -256,7 +320,7 @@ fn a_certificate_of_another_authority_is_not_replaced() {
 fn names_of_the_authority_are_reserved() {
     let root = tempfile::tempdir().unwrap();
     let ca = CaDirectory::open_or_create(&root.path().join("ca"), None, now()).unwrap();
-    for name in ["ca", "CA", "RevocationNotifier"] {
+    for name in ["ca", "CA", "RevocationNotifier", "CrlSigner"] {
         let uuid = Uuid::parse(name).unwrap();
         assert!(
             matches!(
@@ -305,25 +369,42 @@ fn a_passphrase_encrypts_every_key() {
 
 #[test]
 fn two_tenants_at_once_make_one_authority() {
+    const TENANTS: usize = 5;
+    const EACH: usize = 10;
     let root = tempfile::tempdir().unwrap();
     let directory = root.path().join("ca");
-    let serials: Vec<u64> = std::thread::scope(|scope| {
-        let tenants: Vec<_> = (0..4)
-            .map(|number| {
+    let mut serials: Vec<u64> = std::thread::scope(|scope| {
+        let tenants: Vec<_> = (0..TENANTS)
+            .map(|tenant| {
                 let directory = &directory;
                 scope.spawn(move || {
-                    let ca = CaDirectory::open_or_create(directory, None, now()).unwrap();
-                    let uuid = Uuid::parse(&format!("node-{number}")).unwrap();
-                    ca.identity(&uuid, None, now()).unwrap().serial
+                    let make = |number: usize| {
+                        let ca = CaDirectory::open_or_create(directory, None, now()).unwrap();
+                        let wish = LeafWish {
+                            name: format!("node-{tenant}-{number}"),
+                            ..LeafWish::default()
+                        };
+                        ca.make(&wish, None, now()).unwrap().issued.serial
+                    };
+                    (0..EACH).map(make).collect::<Vec<_>>()
                 })
             })
             .collect();
         tenants
             .into_iter()
-            .map(|tenant| tenant.join().unwrap())
+            .flat_map(|tenant| tenant.join().unwrap())
             .collect()
     });
-    let mut sorted = serials.clone();
-    sorted.sort_unstable();
-    assert_eq!(sorted, [3, 4, 5, 6], "{serials:?}");
+    serials.sort_unstable();
+    let wanted: Vec<u64> = (3..53).collect();
+    assert_eq!(serials, wanted);
+    let files = CaFiles::open(&directory).unwrap();
+    let index: Vec<u64> = Index::read(&directory)
+        .unwrap()
+        .iter()
+        .map(|issued| issued.serial)
+        .collect();
+    // The notifier's certificate is number 2.
+    assert_eq!(index, (2..53).collect::<Vec<u64>>());
+    assert_eq!(files.issued().unwrap().len(), index.len());
 }
