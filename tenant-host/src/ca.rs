@@ -24,6 +24,7 @@ mod issue;
 mod keyfile;
 mod keytype;
 mod leaf;
+mod log;
 mod point;
 mod reason;
 mod revoke;
@@ -39,6 +40,7 @@ pub use issue::Usage;
 pub use keyfile::Passphrase;
 pub use keytype::{KeyType, KeyTypeError};
 pub use leaf::{Certificate, LeafWish};
+pub use log::{LogError, News, Position, Seen, reason_of};
 pub use point::ListPoint;
 pub use reason::{Reason, ReasonError};
 pub use signer::{PayloadSigner, is_signed_by};
@@ -71,6 +73,8 @@ pub(crate) mod names {
     pub(crate) const LIST_SIGNER_PRIVATE: &str = "CrlSigner-private.pem";
     /// What was issued and revoked; not there from the start.
     pub(crate) const INDEX: &str = "index.txt";
+    /// How far the revocation logs were read; not there from the start.
+    pub(crate) const LOGS: &str = "revocation-logs.txt";
     /// Names of certificates that are the authority's own.
     pub(crate) const RESERVED: [&str; 4] =
         ["ca", "RevocationNotifier", "PayloadSigner", "CrlSigner"];

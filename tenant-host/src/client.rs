@@ -26,7 +26,7 @@ pub use payload::{PayloadAnswer, UploadError};
 pub(crate) use records::tests::enrolment;
 pub use records::{Enrolment, NotACertificate, RegistrarRecord};
 pub use registrar::Registrar;
-pub use verifier::{Deleted, Enrolled, PolicyAnswer, Verifier};
+pub use verifier::{Deleted, Enrolled, ListAnswer, PolicyAnswer, Verifier};
 
 /// How long a busy peer is waited for, with pauses that double up.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -134,6 +134,22 @@ pub enum ClientError {
         /// Where it is.
         endpoint: Endpoint,
     },
+    /// The verifier keeps no revocation logs: it is Keylime's.
+    #[error(
+        "this verifier ({endpoint}) keeps no revocation logs: keyhalf-verifier does. Keylime's tells the live nodes of a failing one, once"
+    )]
+    NoRevocations {
+        /// Where it is.
+        endpoint: Endpoint,
+    },
+    /// A log that doesn't end.
+    #[error(
+        "the verifier at {endpoint} shows a revocation log that doesn't end: look at the verifier"
+    )]
+    Endless {
+        /// Where it is.
+        endpoint: Endpoint,
+    },
     /// The agent speaks none of the versions that are spoken here.
     #[error(
         "the agent at {endpoint} speaks none of the API versions 2.1 to 2.6; it says {versions}"
@@ -181,7 +197,10 @@ impl ClientError {
             Self::Refused { status, .. } | Self::Payload { status, .. } => {
                 matches!(*status, 408 | 429 | 500..=599)
             }
-            Self::NoCommonVersion { .. } | Self::NoPayloads { .. } => false,
+            Self::NoCommonVersion { .. }
+            | Self::NoPayloads { .. }
+            | Self::NoRevocations { .. }
+            | Self::Endless { .. } => false,
         }
     }
 }

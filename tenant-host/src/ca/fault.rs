@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::log::LogError;
+
 /// Why a CA directory can't be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -125,6 +127,22 @@ pub enum CaError {
         path: PathBuf,
         /// The first line that isn't understood; 0 if the file is too large.
         line: usize,
+    },
+    /// An entry of a revocation log that isn't taken.
+    #[error(
+        "the revocation log {log_id} isn't read: {source}. Nothing was changed; look at the verifier, which may not be the one that it was"
+    )]
+    Log {
+        /// The log.
+        log_id: String,
+        /// Why not.
+        source: LogError,
+    },
+    /// The file that says how far logs were read.
+    #[error("{} doesn't say how far revocation logs were read: restore it from a copy, or move it away to read them from their beginning", path.display())]
+    Logs {
+        /// The file.
+        path: PathBuf,
     },
     /// A file of another's has the name of one that is to be made.
     #[error("{} is there, without a certificate of that name: it isn't replaced. Move it away, or choose another name", path.display())]

@@ -11,8 +11,10 @@ use verifier_host::evidence::shown::Shown;
 use verifier_host::link::{Endpoint, Limits, LinkError, Method};
 
 mod policies;
+mod revocations;
 
 pub use policies::PolicyAnswer;
+pub use revocations::ListAnswer;
 
 use super::{Caller, ClientError, Enrolment, Peer, path_of};
 use crate::delivery::VerifierView;
