@@ -8,17 +8,24 @@ use clap::Parser as _;
 
 mod args;
 mod argv;
+mod ca;
 mod command;
 mod policies;
+mod prompt;
 mod push;
+mod revocation;
 mod settings;
 mod sources;
 mod tools;
 
 pub use args::{Arguments, PayloadSource};
+pub use ca::{CaArguments, CaTool, Place};
 pub use command::{Command, PolicyAction};
 pub use policies::PolicyArguments;
+pub use prompt::PromptError;
+pub(crate) use prompt::{ask, ask_twice, can_ask};
 pub use push::PushArguments;
+pub use revocation::RevocationArguments;
 pub use settings::{Settings, SettingsError};
 pub(crate) use tools::node_arguments;
 pub use tools::{Tool, ToolArguments};
@@ -85,6 +92,18 @@ pub enum UsageError {
         /// What was given.
         text: String,
     },
+    /// The name of a group.
+    #[error("--group {text:?}: 1 to 64 letters, digits, `_`, `.` or `-`")]
+    BadGroup {
+        /// What was given.
+        text: String,
+    },
+    /// Why a node is revoked.
+    #[error("--reason wants one sentence, of 1 to 512 characters on one line")]
+    BadReason,
+    /// Options after `--`.
+    #[error("the options after `--`: {0}")]
+    Options(String),
     /// The terms of a deposit.
     #[error(transparent)]
     Terms(#[from] crate::deposit::terms::TermsError),
@@ -106,9 +125,15 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
     let argv: Vec<OsString> = argv.into_iter().collect();
     let wants_json = argv.iter().any(|word| word == "--json");
     let output = Output::new(wants_json);
-    if let Some(words) = tools::words(&argv) {
+    if let Some(words) = tools::words(&argv, tools::WORD) {
         return match ToolArguments::try_parse_from(words) {
             Ok(arguments) => end(execute_tool(&arguments, &output), &output),
+            Err(error) => refuse_arguments(&error, &output),
+        };
+    }
+    if let Some(words) = tools::words(&argv, ca::WORD) {
+        return match CaArguments::try_parse_from(words) {
+            Ok(arguments) => end(execute_ca(&arguments, &output), &output),
             Err(error) => refuse_arguments(&error, &output),
         };
     }
@@ -159,6 +184,11 @@ fn execute(arguments: &Arguments, output: &Output) -> Result<Report, Failure> {
 fn execute_tool(arguments: &ToolArguments, output: &Output) -> Result<Report, Failure> {
     verifier_host::memory::keep_private().map_err(Failure::Memory)?;
     runtime()?.block_on(commands::tools::run(&arguments.tool, output))
+}
+
+fn execute_ca(arguments: &CaArguments, output: &Output) -> Result<Report, Failure> {
+    verifier_host::memory::keep_private().map_err(Failure::Memory)?;
+    runtime()?.block_on(commands::ca::run(&arguments.tool, output))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {

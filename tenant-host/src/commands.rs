@@ -15,14 +15,17 @@ use crate::report::{Output, Report};
 
 mod add;
 mod agree;
+pub mod ca;
 mod deliver;
 mod demands;
 mod greet;
+mod logs;
 mod manage;
 mod payload;
 mod policies;
 mod policy;
 mod push;
+mod revocations;
 mod status;
 pub mod tools;
 
@@ -75,6 +78,8 @@ pub async fn run(
         Command::VerifierList => status::verifier_list(&mut context()?).await,
         Command::RegistrarList => status::registrar_list(&mut context()?).await,
         Command::BulkInfo => status::bulk(&mut context()?).await,
+        Command::Revoke => revocations::revoke(&mut context()?).await,
+        Command::Revocations => revocations::show(&mut context()?).await,
         Command::Policy(action, kind) => policies::run(&mut context()?, action, kind).await,
     }
 }

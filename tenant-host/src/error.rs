@@ -1,5 +1,6 @@
 //! Why a command failed, and with which exit code: the one place where errors of all kinds meet.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use verifier_host::evidence::public::PublicError;
@@ -9,7 +10,7 @@ use verifier_host::policy::tpm::PolicyError;
 use verifier_host::transport::TransportError;
 
 use crate::ca::CaError;
-use crate::cli::{SettingsError, UsageError};
+use crate::cli::{PromptError, SettingsError, UsageError};
 use crate::client::{ClientError, UploadError};
 use crate::deposit::made::MakeError;
 use crate::deposit::record::StateError;
@@ -94,6 +95,35 @@ pub enum Failure {
     /// The tenant's certificate authority.
     #[error(transparent)]
     Ca(#[from] CaError),
+    /// No passphrase was given.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    /// A list that the verifier doesn't take.
+    #[error(
+        "the verifier doesn't take the revocation list: {reason}. It is in the CA's directory all the same; run this again"
+    )]
+    ListNotTaken {
+        /// The verifier's reason.
+        reason: String,
+    },
+    /// A node whose certificate is revoked, and which the verifier doesn't revoke.
+    #[error("{source}. Its certificate is revoked in {} all the same: run this again when that is settled", ca.display())]
+    HalfRevoked {
+        /// What failed.
+        source: Box<Failure>,
+        /// The CA.
+        ca: PathBuf,
+    },
+    /// The node got no key that revocations could be signed with.
+    #[error(
+        "{uuid} isn't revoked: {reason}. Revocations are signed with the key of the CA that a node was added with (--cert)"
+    )]
+    NoRevocationKey {
+        /// The node.
+        uuid: String,
+        /// The verifier's reason.
+        reason: String,
+    },
     /// The payload.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -366,9 +396,14 @@ impl Failure {
             | Self::RequestFormat { .. }
             | Self::Settings(_)
             | Self::Tls(_)
-            | Self::Ca(_)
+            | Self::Prompt(_)
             | Self::Seal(_)
             | Self::TooLarge { .. } => Exit::Local,
+            Self::Ca(
+                CaError::Exists { .. } | CaError::Unknown { .. } | CaError::StillValid { .. },
+            ) => Exit::Conflict,
+            Self::Ca(_) => Exit::Local,
+            Self::ListNotTaken { .. } => Exit::Peer,
             Self::Client(error) if error.is_timeout() => Exit::Timeout,
             Self::Client(_) | Self::PoliciesNotKept { .. } => Exit::Peer,
             Self::PolicyFile(PolicyFileError::Fetch { source, .. }) => match source {
@@ -394,6 +429,7 @@ impl Failure {
             Self::Exists { .. }
             | Self::Unknown { .. }
             | Self::Ambiguous(_)
+            | Self::NoRevocationKey { .. }
             | Self::NoPolicy { .. }
             | Self::PolicyExists { .. }
             | Self::PolicyInUse { .. }
@@ -403,7 +439,9 @@ impl Failure {
             | Self::NotRegistered {
                 waited: Some(_), ..
             } => Exit::Timeout,
-            Self::AfterRemoval { source } | Self::TakenBack { source, .. } => source.exit(),
+            Self::AfterRemoval { source }
+            | Self::TakenBack { source, .. }
+            | Self::HalfRevoked { source, .. } => source.exit(),
             Self::Stopped
             | Self::Interrupted
             | Self::Random

@@ -9,6 +9,7 @@ use clap::Parser;
 use super::UsageError;
 use super::policies::PolicyArguments;
 use super::push::PushArguments;
+use super::revocation::RevocationArguments;
 use crate::trust::known::is_hash;
 
 const EXAMPLES: &str = "\
@@ -41,13 +42,20 @@ Examples:
   keyhalf-tenant -c rotate -u NODE --cert myca --include payload
       Seal anew: another key, the same terms, the floor one higher if there is one.
 
+  keyhalf-tenant -c revoke -u NODE --reason 'its disk was stolen' --cert myca --wait
+      Revoke a node and its certificate, have its peers told until each has acted, and wait for that.
+  keyhalf-tenant -c revocations -u NODE
+      What the verifier's revocation logs hold about a node, who has acted, and who hasn't.
+
   keyhalf-tenant policy --help
       Tools that make, check, compare and sign policies.
+  keyhalf-tenant ca --help
+      The certificate authority: certificates for anything, revocation, lists.
 
 Exit codes:
   0 it happened (for a payload with a script: the script ended with 0)   1 something else   2 command line
   3 a file of this machine   4 a server or the agent can't be reached or refuses   5 the node isn't trusted
-  6 the verifier refused the node   7 the script failed   8 the node couldn't use the payload   9 it took too long
+  6 the verifier refused the node   7 the script, or a peer's action on a revocation, failed   8 the node couldn't use the payload   9 it took too long
   10 no such node or policy, there already, or several match
 
 Options are looked for on the command line, in KEYHALF_<OPTION> and KEYLIME_TENANT_<OPTION>, in the configuration file
@@ -58,7 +66,7 @@ Options are looked for on the command line, in KEYHALF_<OPTION> and KEYLIME_TENA
 #[command(name = "keyhalf-tenant", version, after_help = EXAMPLES, max_term_width = 120, args_override_self = true)]
 pub struct Arguments {
     /// What to do with a node: add, update, delete, status, cvstatus, regstatus, cvlist, reglist, bulkinfo, regdelete,
-    /// reactivate; in the push model also signer, rotate, confirm, watch; with policies: {add,show,update,delete,list}runtimepolicy, {add,show,update,delete,list}mbpolicy.
+    /// reactivate, revoke, revocations; in the push model also signer, rotate, confirm, watch; with policies: {add,show,update,delete,list}runtimepolicy, {add,show,update,delete,list}mbpolicy.
     #[arg(
         short = 'c',
         long,
@@ -216,6 +224,10 @@ pub struct Arguments {
     #[command(flatten)]
     pub push: PushArguments,
 
+    /// Revocation.
+    #[command(flatten)]
+    pub revocation: RevocationArguments,
+
     /// How long the whole may take.
     #[arg(long, value_name = "SECONDS", help_heading = "General")]
     pub timeout: Option<u64>,
@@ -272,6 +284,15 @@ impl Arguments {
             Uuid::parse(text).ok_or_else(|| UsageError::BadUuid { text: text.clone() })
         };
         self.uuid.as_ref().map(parse).transpose()
+    }
+
+    /// The CA's directory, if one was given. `default` stands for the CA directory of that name.
+    #[must_use]
+    pub fn ca(&self, default_ca: PathBuf) -> Option<PathBuf> {
+        self.cert.as_ref().map(|ca| match ca.as_os_str() {
+            name if name == "default" => default_ca,
+            _ => ca.clone(),
+        })
     }
 
     /// What is delivered. `default` stands for the CA directory of that name.

@@ -34,6 +34,10 @@ pub enum Command {
     Rotate,
     /// Accept a TPM that was cleared or replaced.
     Confirm,
+    /// Revoke a node, and have its peers told.
+    Revoke,
+    /// Show revocation logs, and who has acted.
+    Revocations,
     /// Work off what was noted for nodes that hadn't registered.
     Watch,
     /// Do something with a policy that the verifier keeps under a name.
@@ -56,7 +60,7 @@ pub enum PolicyAction {
 }
 
 /// All commands; Keylime's order is kept, ours follow.
-const COMMANDS: [(&str, Command); 25] = {
+const COMMANDS: [(&str, Command); 27] = {
     use PolicyAction as Do;
     use PolicyKind::{MeasuredBoot, Runtime};
     [
@@ -85,6 +89,8 @@ const COMMANDS: [(&str, Command); 25] = {
         ("rotate", Command::Rotate),
         ("confirm", Command::Confirm),
         ("watch", Command::Watch),
+        ("revoke", Command::Revoke),
+        ("revocations", Command::Revocations),
     ]
 };
 

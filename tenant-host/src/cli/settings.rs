@@ -7,7 +7,7 @@ use verifier_host::link::Endpoint;
 
 use super::Arguments;
 use super::sources::Sources;
-use crate::ca::Passphrase;
+use crate::ca::{ListPoint, Passphrase};
 use crate::deposit::record::State;
 
 /// Keylime's data directory.
@@ -90,6 +90,8 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// How long the whole may take.
     pub timeout: Duration,
+    /// Where new certificates say that the revocation list is.
+    pub list_point: ListPoint,
     /// What opens the CA's keys.
     pub ca_passphrase: Option<Passphrase>,
 }
@@ -135,7 +137,10 @@ impl Settings {
                 .map_or(default, Duration::from_secs))
         };
         let (verifier, registrar) = servers(arguments, &sources)?;
+        let crl_url = sources.text(arguments.revocation.crl_url.clone(), "crl_url");
+        let crl_url = crl_url.as_ref().map(|(url, _)| url.as_str());
         Ok(Self {
+            list_point: ListPoint::of(crl_url, &registrar.host),
             verifier,
             registrar,
             client_cert: in_tls("client_cert", "client-cert.crt"),
@@ -275,6 +280,31 @@ mod tests {
         let settings = read("--tls-dir /t --known-eks /e", &[("KEYLIME_DIR", "/k")], "").unwrap();
         assert_eq!(settings.client_cert, Path::new("/t/client-cert.crt"));
         assert_eq!(settings.known_eks, Path::new("/e"));
+    }
+
+    #[test]
+    fn lists_are_at_the_registrar_unless_that_is_here() {
+        let url = |url: &str| ListPoint::Url(url.to_owned());
+        let rows = [
+            ("here", "", ListPoint::Nowhere),
+            (
+                "there",
+                "-r r.example",
+                ListPoint::Registrar("r.example".to_owned()),
+            ),
+            (
+                "not wanted",
+                "-r r.example --crl-url none",
+                ListPoint::Nowhere,
+            ),
+            ("elsewhere", "--crl-url http://a/b", url("http://a/b")),
+        ];
+        for (name, words, wanted) in rows {
+            let settings = read(words, &[], "").unwrap();
+            assert_eq!(settings.list_point, wanted, "{name}");
+        }
+        let settings = read("", &[("KEYHALF_CRL_URL", "http://c/d")], "").unwrap();
+        assert_eq!(settings.list_point, url("http://c/d"));
     }
 
     #[test]

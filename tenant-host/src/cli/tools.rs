@@ -9,7 +9,7 @@ use super::{Arguments, argv};
 use crate::commands::tools::{create, diff, explain, lint, next_boot, sign, verify};
 
 /// The first word that asks for a tool.
-const WORD: &str = "policy";
+pub(super) const WORD: &str = "policy";
 
 /// The name that Keylime's scripts call the program by; they know no tools.
 const KEYLIMES_NAME: &str = "keylime_tenant";
@@ -79,14 +79,14 @@ pub enum Tool {
     Verify(verify::Arguments),
 }
 
-/// The words of a tool's command line, if it is one: `keyhalf-tenant policy ...`. The program's Keylime name has none.
-pub(super) fn words(argv: &[OsString]) -> Option<&[OsString]> {
+/// The words of a tool's command line, if it is one, such as `keyhalf-tenant policy ...`. The program's Keylime name has none.
+pub(super) fn words<'a>(argv: &'a [OsString], tool: &str) -> Option<&'a [OsString]> {
     let [program, word, ..] = argv else {
         return None;
     };
     let is_keylimes = Path::new(program).file_name() == Some(KEYLIMES_NAME.as_ref());
     // The first word stands where a parser expects the program's name.
-    (word == WORD && !is_keylimes).then(|| argv.get(1..).unwrap_or_default())
+    (word == tool && !is_keylimes).then(|| argv.get(1..).unwrap_or_default())
 }
 
 /// The tenant's own arguments for a node, from its identifier and options for reaching it.
@@ -122,7 +122,7 @@ mod tests {
         ];
         for (name, text, wanted) in rows {
             let argv: Vec<OsString> = text.split(' ').map(OsString::from).collect();
-            assert_eq!(words(&argv).is_some(), wanted, "{name}");
+            assert_eq!(words(&argv, WORD).is_some(), wanted, "{name}");
         }
     }
 }

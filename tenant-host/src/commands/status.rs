@@ -11,6 +11,7 @@ use verifier_host::policy::tpm::TpmPolicy;
 use super::Context;
 use super::manage::unknown;
 use super::push::status::PayloadStatus;
+use super::revocations::Known;
 use crate::client::{ClientError, PayloadAnswer, Peer, RegistrarRecord};
 use crate::delivery::{VerifierView, printable, state_name};
 use crate::deposit::record::Record;
@@ -36,15 +37,23 @@ pub(super) async fn both(context: &mut Context<'_>) -> Result<Report, Failure> {
         .as_ref()
         .map_or_else(|| "  verifier:  not added".to_owned(), verifier_lines);
     let payload = payload(context, &uuid, record.as_ref(), details.as_ref()).await?;
+    let revocations = match &details {
+        Some(details) => {
+            let is_refused = view_of(details).is_refused();
+            Known::ask(&mut context.verifier, &uuid, is_refused).await?
+        }
+        None => Known::default(),
+    };
     let (exit, more, payload) = match payload {
         Some(status) => (status.exit, status.text, status.json),
         None => (Exit::Done, String::new(), Value::Null),
     };
     Ok(Report {
         exit,
-        text: format!("{uuid}\n{registered}{attested}{more}"),
+        text: format!("{uuid}\n{registered}{attested}{}{more}", revocations.text),
         json: json!({
             "command": "status", "uuid": uuid.as_str(), "registrar": record, "verifier": details, "payload": payload,
+            "revocations": revocations.json,
         }),
     })
 }
@@ -185,13 +194,17 @@ fn registrar_lines(record: &RegistrarRecord) -> String {
 }
 
 fn verifier_lines(details: &Value) -> String {
-    // Fields of another type are shown as missing; the JSON output has them as they are.
-    let view: VerifierView = serde_json::from_value(details.clone()).unwrap_or_default();
+    let view = view_of(details);
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or(Duration::ZERO)
         .as_secs();
     describe(&view, now)
+}
+
+/// Fields of another type are shown as missing; the JSON output has them as they are.
+fn view_of(details: &Value) -> VerifierView {
+    serde_json::from_value(details.clone()).unwrap_or_default()
 }
 
 fn describe(view: &VerifierView, now: u64) -> String {
