@@ -40,7 +40,7 @@ pub use issue::Usage;
 pub use keyfile::Passphrase;
 pub use keytype::{KeyType, KeyTypeError};
 pub use leaf::{Certificate, LeafWish};
-pub use log::{LogError, News, Position, Seen, reason_of};
+pub use log::{LogError, News, Position, Seen, log_start, reason_of};
 pub use point::ListPoint;
 pub use reason::{Reason, ReasonError};
 pub use signer::{PayloadSigner, is_signed_by};
@@ -120,6 +120,8 @@ pub struct NodeIdentity {
     pub notifier_certificate_pem: String,
     /// The key that the verifier signs revocations with, PKCS#8 in PEM.
     pub notifier_private_pem: Zeroizing<String>,
+    /// `revocation_log.json`: where the node begins to read its revocation log, if the verifier keeps one.
+    pub log_start: Option<String>,
     /// The certificate's serial number.
     pub serial: u64,
     /// The certificate's subject, as RFC 4514 writes it.

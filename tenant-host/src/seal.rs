@@ -16,9 +16,11 @@ use rand::rngs::SysRng;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+mod actions;
 mod include;
 mod package;
 
+pub use actions::complete as complete_actions;
 pub use include::{Entry, EntryKind, Unread, list_file, list_tree, read_tree};
 pub use package::{package, package_into};
 
@@ -90,6 +92,20 @@ pub enum SealError {
     Taken {
         /// The name.
         name: String,
+    },
+    /// An action that no agent would run.
+    #[error("--include: the action {name:?} {problem}. Nothing was sent")]
+    Action {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// A list of actions that no agent would read.
+    #[error("--include: action_list {problem}. Nothing was sent")]
+    ActionList {
+        /// What is wrong.
+        problem: &'static str,
     },
     /// More files than agents take.
     #[error(

@@ -103,6 +103,7 @@ impl CaDirectory {
             crl_pem: list.pem,
             notifier_certificate_pem: self.files.notifier_pem()?,
             notifier_private_pem: keyfile::clear_pem(&notifier)?,
+            log_start: None,
             serial,
             subject,
         })

@@ -11,10 +11,11 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use rsa::pkcs8::DecodePublicKey as _;
 use rsa::pss::Pss;
 use serde::Deserialize;
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use verifier_host::revocation::told::{Entry, Kind};
+use verifier_host::revocation::told::{Entry, Head, Kind};
 
 use super::index::{Issued, Revoked, whole_seconds};
 use super::keyfile::write_atomically;
@@ -256,12 +257,41 @@ fn check(
     Ok((message.kind == Kind::Revocation).then_some(message))
 }
 
+/// `revocation_log.json` of a payload that is sealed now: from which entry on its node acts.
+///
+/// # Errors
+/// [`CaError::Log`] if the verifier shows the head of a log that isn't this anchor's, or none at all.
+pub fn log_start(head: &Head, anchor: &str) -> Result<String, CaError> {
+    let refused = |source| CaError::Log {
+        log_id: head
+            .log_id
+            .chars()
+            .filter(|text| !text.is_control())
+            .collect(),
+        source,
+    };
+    if !is_log_of(&head.log_id, anchor) {
+        let anchor = anchor.to_owned();
+        return Err(refused(LogError::OtherAnchor { anchor }));
+    }
+    let is_digest = head.previous.len() == NOTHING_BEFORE.len() && is_hex(&head.previous);
+    if !is_digest || (head.number == 0 && head.previous != NOTHING_BEFORE) {
+        return Err(refused(LogError::Shape {
+            number: head.number,
+            problem: "is the last one, and has no digest",
+        }));
+    }
+    let (log_id, number, previous) = (&head.log_id, head.number, &head.previous);
+    Ok(json!({ "log_id": log_id, "number": number, "previous": previous }).to_string())
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
 /// Whether this is the name of a log of that anchor.
 fn is_log_of(log_id: &str, anchor: &str) -> bool {
-    let is_hex = |text: &str| {
-        text.bytes()
-            .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-    };
     log_id
         .split_once('-')
         .is_some_and(|(of, drawn)| of == anchor && drawn.len() == LOG_DIGITS && is_hex(drawn))
@@ -304,7 +334,6 @@ pub(crate) mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
     use rsa::pkcs8::DecodePrivateKey as _;
-    use serde_json::json;
 
     use super::*;
     use crate::ca::{LeafWish, keyfile};
@@ -398,6 +427,34 @@ pub(crate) mod tests {
         let marked = ca.read_log(&log.news(), now).unwrap();
         let marked: Vec<_> = marked.iter().map(of).collect();
         assert_eq!(marked, [(4, Some(Reason::CESSATION))]);
+    }
+
+    #[test]
+    fn a_payload_says_where_its_log_begins() {
+        let anchor = "ab".repeat(32);
+        let head = |log_id: &str, number, previous: &str| Head {
+            log_id: log_id.to_owned(),
+            number,
+            previous: previous.to_owned(),
+            crl_number: None,
+        };
+        let (own, digest) = (format!("{anchor}-0123456789abcdef"), "cd".repeat(32));
+        let start = log_start(&head(&own, u64::MAX, &digest), &anchor).unwrap();
+        assert!(start.len() <= 512, "{start}");
+        assert!(log_start(&head(&own, 0, NOTHING_BEFORE), &anchor).is_ok());
+        let rows = [
+            (
+                "another anchor's",
+                head(&format!("{digest}-0123456789abcdef"), 1, &digest),
+            ),
+            ("too long", head(&format!("{own}0"), 1, &digest)),
+            ("no digest", head(&own, 1, "cd")),
+            ("no hex", head(&own, 1, &digest.to_uppercase())),
+            ("something before the first", head(&own, 0, &digest)),
+        ];
+        for (name, head) in rows {
+            assert!(log_start(&head, &anchor).is_err(), "{name}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::agree::{self, NodeKeys};
 use super::deliver::{self, Course};
 use super::demands::Demands;
 use super::greet::{Greeting, Place};
+use super::logs::{self, Beginning};
 use super::payload::{self, Load};
 use crate::cli::{Arguments, PayloadSource, Settings};
 use crate::client::{Enrolment, RegistrarRecord};
@@ -51,13 +52,14 @@ pub(super) async fn add(context: &mut Context<'_>, replace: bool) -> Result<Repo
     let start = Instant::now();
     let (arguments, settings) = (context.arguments, context.settings);
     let wish = Wish::read(arguments, settings)?;
+    let group = arguments.revocation.group()?;
     let demands = Demands::read(arguments, settings, context.limits).await?;
     let (uuid, record) = context.registered().await?;
     let keys = agree::check_keys(&uuid, &record, settings, wish.expected_ek.clone())?;
     demands.check_at(&mut context.verifier, &uuid).await?;
     let nonce = agree::random_text()?;
     let place = Place::find(arguments, &uuid, &record).await?;
-    let (mut greeting, load, view) = tokio::try_join!(
+    let (mut greeting, (load, view)) = tokio::try_join!(
         Greeting::exchange(
             &place,
             &uuid,
@@ -66,8 +68,14 @@ pub(super) async fn add(context: &mut Context<'_>, replace: bool) -> Result<Repo
             wish.version,
             &nonce
         ),
-        seal_aside(&wish.source, &uuid, settings),
-        async { context.verifier.view(&uuid).await.map_err(Failure::from) },
+        async {
+            let verifier = &mut context.verifier;
+            let view = verifier.view(&uuid).await?;
+            let source = &wish.source;
+            let beginning = logs::begin(verifier, source, group, arguments, settings).await?;
+            let load = seal_aside(source, &uuid, group, beginning, settings).await?;
+            Ok::<_, Failure>((load, view))
+        },
     )?;
     let replaces = view.is_some() && (replace || greeting.agent.last_payload_failed().await?);
     refuse_existing(&uuid, view.as_ref(), replaces)?;
@@ -140,10 +148,15 @@ fn check_size(context: &Context<'_>, load: &Load, greeting: &Greeting) -> Result
 async fn seal_aside(
     source: &PayloadSource,
     uuid: &Uuid,
+    group: Option<&str>,
+    beginning: Option<Beginning>,
     settings: &Arc<Settings>,
 ) -> Result<Load, Failure> {
     let (source, uuid, settings) = (source.clone(), uuid.clone(), Arc::clone(settings));
-    let task = tokio::task::spawn_blocking(move || payload::prepare(&source, &uuid, &settings));
+    let group = group.map(str::to_owned);
+    let task = tokio::task::spawn_blocking(move || {
+        payload::prepare(&source, &uuid, group.as_deref(), beginning, &settings)
+    });
     task.await.map_err(|_| Failure::Interrupted)?
 }
 
@@ -164,8 +177,10 @@ fn say_first(context: &Context<'_>, uuid: &Uuid, keys: &NodeKeys, demands: &Dema
     let lines = agree::describe(uuid, keys, context.settings);
     lines.iter().for_each(|line| context.output.say(line));
     let warnings = demands.warnings();
+    let warnings = warnings.into_iter();
+    let of_load = load.warnings.iter().map(String::as_str);
     warnings
-        .iter()
+        .chain(of_load)
         .for_each(|warning| context.output.say(warning));
     if let Some(directory) = load.new_ca.as_deref().map(Path::display) {
         let text = format!(

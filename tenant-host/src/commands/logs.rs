@@ -1,13 +1,20 @@
 //! The verifier's revocation logs of one CA: what is new in them, and giving it a newer list.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use agent_core::wire::text::Uuid;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
-use verifier_host::revocation::told::{Log, MadeEntry, NewList};
+use verifier_host::revocation::told::{MadeEntry, NewList, WhichLog};
 
-use crate::ca::{CaDirectory, Crl, Issued, News, Seen};
+use crate::ca::{CaDirectory, Crl, Issued, ListPoint, News, NodeIdentity, Seen, log_start};
+use crate::cli::{Arguments, PayloadSource, Settings};
 use crate::client::{ClientError, ListAnswer, Verifier};
 use crate::error::Failure;
+use crate::seal::list_tree;
 
 /// What a verifier's logs have that the CA's directory doesn't know yet.
 #[derive(Default)]
@@ -15,8 +22,6 @@ pub(super) struct Heard {
     news: Vec<News>,
     /// The number of the newest list that the verifier has; 0 without one.
     pub(super) known_list: u64,
-    /// The CA's logs there.
-    pub(super) logs: Vec<Log>,
     /// What has to be said.
     pub(super) warnings: Vec<String>,
 }
@@ -47,7 +52,6 @@ impl Heard {
                     log.log_id, log.number
                 ));
             }
-            heard.logs.push(log);
         }
         Ok(Some(heard))
     }
@@ -76,4 +80,118 @@ pub(super) async fn give(
         ListAnswer::Taken(entries) => Ok(entries),
         ListAnswer::NotNewer(reason) => Err(Failure::ListNotTaken { reason }),
     }
+}
+
+/// What is settled with the verifier before a package of a CA is sealed.
+pub(super) struct Beginning {
+    heard: Heard,
+    /// `revocation_log.json`; `None` for a verifier that keeps no logs.
+    start: Option<String>,
+    group: Option<String>,
+    list_point: ListPoint,
+    /// The CA that was made on the way.
+    pub(super) new_ca: Option<PathBuf>,
+}
+
+/// Opens the log of the node's group before its payload is sealed, and hears what the CA's logs say: what is in the package is
+/// to be as new as the place where the log begins. `None` for a payload that isn't a package of a CA.
+///
+/// The CA is made if there is none; what is to be included is looked at first, so that a missing directory makes none.
+pub(super) async fn begin(
+    verifier: &mut Verifier,
+    source: &PayloadSource,
+    group: Option<&str>,
+    arguments: &Arguments,
+    settings: &Arc<Settings>,
+) -> Result<Option<Beginning>, Failure> {
+    let PayloadSource::Package { ca, include } = source else {
+        return Ok(None);
+    };
+    let url = arguments.revocation.crl_url.as_deref();
+    let list_point = match url {
+        Some(_) => ListPoint::of(url, &settings.registrar.host),
+        None => settings.list_point.clone(),
+    };
+    let (ca, include, shared) = (ca.clone(), include.clone(), Arc::clone(settings));
+    let task = tokio::task::spawn_blocking(move || open(&ca, include.as_deref(), &shared));
+    let (seen, new_ca) = task.await.map_err(|_| Failure::Interrupted)??;
+    let which = WhichLog {
+        anchor: seen.anchor.clone(),
+        group: group.map(str::to_owned),
+    };
+    // First where it begins, then what was said: an entry between the two is acted on once too often, and never missed.
+    let head = verifier.begin_log(&which).await?;
+    let start = head
+        .map(|head| log_start(&head, &seen.anchor))
+        .transpose()?;
+    let heard = match start {
+        Some(_) => Heard::ask(verifier, &seen).await?,
+        None => None,
+    };
+    Ok(Some(Beginning {
+        heard: heard.unwrap_or_default(),
+        start,
+        group: which.group,
+        list_point,
+        new_ca,
+    }))
+}
+
+fn open(
+    ca: &Path,
+    include: Option<&Path>,
+    settings: &Settings,
+) -> Result<(Seen, Option<PathBuf>), Failure> {
+    include.map(list_tree).transpose()?;
+    let (passphrase, now) = (settings.ca_passphrase.as_ref(), OffsetDateTime::now_utc());
+    let ca = CaDirectory::open_or_create(ca, passphrase, now)?;
+    let new_ca = ca.was_created().then(|| ca.path().to_owned());
+    Ok((ca.files().seen()?, new_ca))
+}
+
+impl Beginning {
+    /// The node's identity, by a CA that knows all that its logs say.
+    pub(super) fn identity(
+        &self,
+        ca: &mut CaDirectory,
+        uuid: &Uuid,
+        settings: &Settings,
+    ) -> Result<NodeIdentity, Failure> {
+        self.heard.apply(ca)?;
+        ca.point_to(&self.list_point)?;
+        let (passphrase, now) = (settings.ca_passphrase.as_ref(), OffsetDateTime::now_utc());
+        let mut identity = ca.identity(uuid, passphrase, now)?;
+        identity.log_start.clone_from(&self.start);
+        Ok(identity)
+    }
+
+    /// What has to be said.
+    pub(super) fn warnings(&self) -> &[String] {
+        &self.heard.warnings
+    }
+
+    /// What the verifier is told of a node with this identity.
+    pub(super) fn metadata(&self, identity: &NodeIdentity) -> String {
+        metadata(Some(identity), self.group.as_deref())
+    }
+}
+
+/// What the verifier is told of a node: JSON text with its certificate's serial number and subject, and its group.
+pub(super) fn metadata(identity: Option<&NodeIdentity>, group: Option<&str>) -> String {
+    let mut metadata = serde_json::Map::new();
+    if let Some(identity) = identity {
+        metadata.insert("cert_serial".to_owned(), identity.serial.into());
+        metadata.insert("subject".to_owned(), json!(identity.subject));
+    }
+    if let Some(group) = group {
+        metadata.insert("group".to_owned(), group.into());
+    }
+    Value::Object(metadata).to_string()
+}
+
+/// The group in what the verifier was told of a node.
+pub(super) fn group_in(metadata: &str) -> Option<String> {
+    let metadata: Value = serde_json::from_str(metadata).ok()?;
+    let group = metadata.get("group")?.as_str()?;
+    Some(group.to_owned())
 }

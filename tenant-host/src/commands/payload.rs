@@ -4,15 +4,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use agent_core::wire::text::Uuid;
-use serde_json::json;
-use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
+use super::logs::{self, Beginning};
 use crate::ca::CaDirectory;
 use crate::cli::{PayloadSource, Settings};
 use crate::client::AgentInfo;
 use crate::error::Failure;
-use crate::seal::{MAX_INPUT_BYTES, Sealed, package, read_file, read_tree, seal, sealed_elsewhere};
+use crate::seal::{
+    MAX_INPUT_BYTES, Sealed, complete_actions, package, read_file, read_tree, seal,
+    sealed_elsewhere,
+};
 
 /// What an agent takes that doesn't tell: with the zip and what it unpacks to in 1 MiB, Keylime's ends here.
 const KEYLIME_LIMIT_BYTES: u64 = 480_000;
@@ -21,25 +23,31 @@ const KEYLIME_LIMIT_BYTES: u64 = 480_000;
 pub(super) struct Load {
     /// The sealed payload; `None` if the node is attested only.
     pub(super) sealed: Option<Sealed>,
-    /// JSON text with the certificate's serial number and subject.
+    /// JSON text with the certificate's serial number and subject, and the node's group.
     pub(super) metadata: String,
     /// The key that the verifier signs revocations with, PEM; empty without a package.
     pub(super) revocation_key: Zeroizing<String>,
     /// The CA that was made on the way.
     pub(super) new_ca: Option<PathBuf>,
+    /// What has to be said.
+    pub(super) warnings: Vec<String>,
 }
 
-/// Makes the CA, the certificates and the package, and seals. Blocks; touches files and no network.
+/// Makes the certificates and the package, and seals. Blocks; touches files and no network. A package of a CA needs what was
+/// settled with the verifier.
 pub(super) fn prepare(
     source: &PayloadSource,
     uuid: &Uuid,
+    group: Option<&str>,
+    beginning: Option<Beginning>,
     settings: &Arc<Settings>,
 ) -> Result<Load, Failure> {
     let plain = |sealed| Load {
         sealed,
-        metadata: "{}".to_owned(),
+        metadata: logs::metadata(None, group),
         revocation_key: Zeroizing::default(),
         new_ca: None,
+        warnings: Vec::new(),
     };
     let (ca, include) = match source {
         PayloadSource::None => return Ok(plain(None)),
@@ -52,22 +60,23 @@ pub(super) fn prepare(
         }
         PayloadSource::Package { ca, include } => (ca, include),
     };
-    // What is to be included is read first: a missing directory makes no CA and no certificate.
-    let tree = include
+    let beginning = beginning.ok_or(Failure::Interrupted)?;
+    let mut tree = include
         .as_deref()
         .map(read_tree)
         .transpose()?
         .unwrap_or_default();
-    let (passphrase, now) = (settings.ca_passphrase.as_ref(), OffsetDateTime::now_utc());
-    let ca = CaDirectory::open_or_create(ca, passphrase, now)?;
-    let identity = ca.identity(uuid, passphrase, now)?;
+    let mut warnings = complete_actions(&mut tree)?;
+    warnings.extend_from_slice(beginning.warnings());
+    let mut ca = CaDirectory::open(ca, settings.ca_passphrase.as_ref())?;
+    let identity = beginning.identity(&mut ca, uuid, settings)?;
     let (zip, unpacked) = package(uuid.as_str(), &identity, &tree)?;
     Ok(Load {
         sealed: Some(seal(&zip, Some(unpacked))?),
-        metadata: json!({ "cert_serial": identity.serial, "subject": identity.subject })
-            .to_string(),
+        metadata: beginning.metadata(&identity),
         revocation_key: identity.notifier_private_pem,
-        new_ca: ca.was_created().then(|| ca.path().to_owned()),
+        new_ca: beginning.new_ca,
+        warnings,
     })
 }
 

@@ -100,6 +100,7 @@ impl Job {
         let push = &arguments.push;
         let hash = arguments.expected_ek()?;
         let told = Told::read(push.ek_cert.as_deref(), hash, push.trust_new_ek)?;
+        arguments.revocation.group()?;
         if mode == Mode::Rotate {
             refuse_policies(arguments)?;
         }
@@ -151,7 +152,8 @@ impl Job {
 }
 
 fn refuse_policies(arguments: &Arguments) -> Result<(), UsageError> {
-    let instead = "a rotation keeps the node's policies; `-c update --push-model` replaces them";
+    let instead =
+        "a rotation keeps the node's policies and group; `-c update --push-model` replaces them";
     let runtime = arguments.policies.runtime()?;
     let boot = arguments.policies.measured_boot(None)?;
     let given = [
@@ -161,6 +163,7 @@ fn refuse_policies(arguments: &Arguments) -> Result<(), UsageError> {
             runtime.name.is_some() || runtime.file.is_some(),
         ),
         ("--mb-policy", boot.name.is_some() || boot.file.is_some()),
+        ("--group", arguments.revocation.group.is_some()),
     ];
     match given.iter().find(|(_, is_given)| *is_given) {
         Some((option, _)) => Err(UsageError::NotHere { option, instead }),

@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 use super::package::OWN_FILES;
 use super::{MAX_INPUT_BYTES, SealError, read_open};
 
-/// What may be included beside the package's own files.
-const MAX_INCLUDED: usize = MAX_ENTRIES - OWN_FILES;
+/// What may be included beside the package's own files, and an `action_list` that is written for it.
+const MAX_INCLUDED: usize = MAX_ENTRIES - OWN_FILES - 1;
 
 /// What all streamed files may have together: as much as a zip of the plain format can hold.
 const MAX_STREAMED_BYTES: u64 = (1 << 32) - (1 << 26);
@@ -53,6 +53,27 @@ impl EntryKind {
             Self::File(content) => content.len() as u64,
             Self::Later(file) => file.size,
         }
+    }
+
+    /// The content as text, read now if it has to be. `None` for a directory, beyond `limit` bytes, and if it isn't UTF-8.
+    ///
+    /// # Errors
+    /// [`SealError::Read`], [`SealError::Changed`].
+    pub(super) fn text(&self, limit: u64) -> Result<Option<Zeroizing<String>>, SealError> {
+        if self.size() > limit {
+            return Ok(None);
+        }
+        let mut read = Zeroizing::new(Vec::new());
+        let bytes = match self {
+            Self::Directory => return Ok(None),
+            Self::File(content) => content,
+            Self::Later(file) => {
+                file.write_to(&mut *read)?;
+                &read
+            }
+        };
+        let text = std::str::from_utf8(bytes).ok();
+        Ok(text.map(|text| Zeroizing::new(text.to_owned())))
     }
 }
 

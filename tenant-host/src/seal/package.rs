@@ -13,8 +13,13 @@ use zip::{CompressionMethod, ZipWriter};
 use super::{Entry, EntryKind, SealError};
 use crate::ca::NodeIdentity;
 
-/// Files of the package's own.
-pub(super) const OWN_FILES: usize = 7;
+/// Files of the package's own, at most.
+pub(super) const OWN_FILES: usize = 8;
+
+/// Where the node begins to read its revocation log.
+///
+/// Source: agent-core's `docs/revocation.md`.
+const LOG_START: &str = "revocation_log.json";
 
 /// Files smaller than this are stored: deflate gains nothing there.
 const DEFLATE_FROM_BYTES: u64 = 256;
@@ -49,7 +54,7 @@ pub fn package_into(
     included: &[Entry],
 ) -> Result<u64, SealError> {
     let own = identity.map(|(uuid, identity)| own_files(uuid, identity));
-    let own = own.as_ref().map_or(&[][..], |own| own);
+    let own = own.as_deref().unwrap_or_default();
     let io = zip::result::ZipError::from;
     let mut unpacked = write(file, own, included, CompressionMethod::Deflated)?.1;
     if is_bomb(unpacked, file.stream_position().map_err(io)?) {
@@ -129,8 +134,9 @@ fn write<W: Write + Seek>(
     Ok((writer.finish()?, unpacked))
 }
 
-fn own_files<'a>(uuid: &str, identity: &'a NodeIdentity) -> [(String, &'a [u8]); OWN_FILES] {
-    [
+/// Keylime's files in Keylime's order, then ours.
+fn own_files<'a>(uuid: &str, identity: &'a NodeIdentity) -> Vec<(String, &'a [u8])> {
+    let mut files = vec![
         (format!("{uuid}-public.pem"), identity.public_pem.as_bytes()),
         (
             format!("{uuid}-cert.crt"),
@@ -150,7 +156,11 @@ fn own_files<'a>(uuid: &str, identity: &'a NodeIdentity) -> [(String, &'a [u8]);
             "RevocationNotifier-cert.crt".to_owned(),
             identity.notifier_certificate_pem.as_bytes(),
         ),
-    ]
+    ];
+    if let Some(start) = &identity.log_start {
+        files.push((LOG_START.to_owned(), start.as_bytes()));
+    }
+    files
 }
 
 /// What the zip takes at most. Deflate can grow what doesn't compress, by five bytes for each block of 16 KiB at worst.

@@ -5,20 +5,20 @@ use std::sync::Arc;
 
 use agent_core::wire::manifest::Manifest;
 use agent_core::wire::text::{Hex, Uuid};
-use serde_json::json;
 use time::OffsetDateTime;
 use verifier_host::evidence::public::{AkPublic, EkPublic};
 use zeroize::Zeroizing;
 
 use crate::ca::{CaDirectory, NodeIdentity, PayloadSigner};
 use crate::cli::{PayloadSource, Settings};
+use crate::commands::logs::{self, Beginning};
 use crate::deposit::made::{Made, Recipient};
 use crate::deposit::record::Record;
 use crate::deposit::sealed::SealedFile;
 use crate::deposit::terms::{self, TermsError, Wishes};
 use crate::deposit::view::SignedManifest;
 use crate::error::{Failure, RotateError};
-use crate::seal::{Entry, list_file, list_tree};
+use crate::seal::{Entry, complete_actions, list_file, list_tree};
 
 /// What a deposit is made of.
 pub(super) struct Recipe {
@@ -34,13 +34,17 @@ pub(super) struct Recipe {
     pub(super) last: Option<SignedManifest>,
     /// The last deposit as this tenant remembers it.
     pub(super) record: Option<Record>,
+    /// What was settled with the verifier for a package of a CA.
+    pub(super) beginning: Option<Beginning>,
+    /// The node's group.
+    pub(super) group: Option<String>,
 }
 
 /// A deposit and what the verifier is told beside it.
 pub(super) struct Load {
     pub(super) made: Made,
     pub(super) signer_sha256: [u8; 32],
-    /// JSON text with the certificate's serial number and subject.
+    /// JSON text with the certificate's serial number and subject, and the node's group.
     pub(super) metadata: String,
     /// The key that the verifier signs revocations with, PEM; empty without a package.
     pub(super) revocation_key: Zeroizing<String>,
@@ -52,16 +56,23 @@ pub(super) struct Load {
 
 /// Makes a deposit. What is to be included is looked at first: a missing directory makes no CA and no certificate.
 pub(super) fn prepare(recipe: Recipe, settings: &Arc<Settings>) -> Result<Load, Failure> {
-    let included = included(&recipe.source)?;
+    let mut included = included(&recipe.source)?;
+    let mut warnings = match &recipe.beginning {
+        Some(beginning) => {
+            let mut warnings = complete_actions(&mut included)?;
+            warnings.extend_from_slice(beginning.warnings());
+            warnings
+        }
+        None => Vec::new(),
+    };
     if recipe.last.is_some() && !recipe.ca.join("cacert.crt").exists() {
         // No CA is made for a rotation: a new one's signer would be another than the node pins.
         return Err(RotateError::Foreign.into());
     }
     let (passphrase, time) = (settings.ca_passphrase.as_ref(), OffsetDateTime::now_utc());
     let now = super::now();
-    let ca = CaDirectory::open_or_create(&recipe.ca, passphrase, time)?;
+    let mut ca = CaDirectory::open_or_create(&recipe.ca, passphrase, time)?;
     let signer = ca.payload_signer(passphrase, time)?;
-    let mut warnings = Vec::new();
     let last = last_manifest(&recipe, &signer, &mut warnings)?;
     let (bank, policy_sha256) = match (&recipe.policies, &last) {
         (Some((tpm_policy, digest)), _) => (terms::bank_of(tpm_policy)?, *digest),
@@ -79,26 +90,24 @@ pub(super) fn prepare(recipe: Recipe, settings: &Arc<Settings>) -> Result<Load, 
             "warning: --tpm_policy names PCR {cap}, which is extended once the payload is there: attestations fail from then on. --cap-pcr names another"
         ));
     }
-    let identity: Option<NodeIdentity> = match recipe.source {
-        PayloadSource::Package { .. } => Some(ca.identity(&recipe.uuid, passphrase, time)?),
-        _ => None,
-    };
+    let identity = |beginning: &Beginning| beginning.identity(&mut ca, &recipe.uuid, settings);
+    let identity: Option<NodeIdentity> = recipe.beginning.as_ref().map(identity).transpose()?;
     let sealed = SealedFile::make(&recipe.uuid, identity.as_ref(), &included)?;
     let to = Recipient {
         ek: &recipe.ek,
         ak: &recipe.ak,
     };
     let made = Made::new(sealed, to, terms, policy_sha256, &signer, now)?;
-    let metadata = identity.as_ref().map_or_else(
-        || json!({}),
-        |own| json!({ "cert_serial": own.serial, "subject": own.subject }),
-    );
+    let begun = recipe
+        .beginning
+        .as_ref()
+        .and_then(|begun| begun.new_ca.clone());
     Ok(Load {
         made,
         signer_sha256: signer.sha256(),
-        metadata: metadata.to_string(),
+        metadata: logs::metadata(identity.as_ref(), recipe.group.as_deref()),
         revocation_key: identity.map_or_else(Zeroizing::default, |own| own.notifier_private_pem),
-        new_ca: ca.was_created().then(|| ca.path().to_owned()),
+        new_ca: begun.or_else(|| ca.was_created().then(|| ca.path().to_owned())),
         warnings,
     })
 }

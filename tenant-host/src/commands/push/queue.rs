@@ -14,7 +14,7 @@ use serde_json::json;
 use verifier_host::evidence::certificate::EkCertificate;
 
 use super::{Job, Mode, must_exist, now};
-use crate::cli::{Arguments, PolicyArguments, PushArguments};
+use crate::cli::{Arguments, PolicyArguments, PushArguments, RevocationArguments};
 use crate::commands::Context;
 use crate::commands::deliver::Stop;
 use crate::deposit::record::StateError;
@@ -43,6 +43,9 @@ struct Request {
     tpm_policy: Option<String>,
     policies: PolicyArguments,
     push: PushArguments,
+    /// What requests of older programs don't have.
+    #[serde(default)]
+    revocation: RevocationArguments,
 }
 
 /// Notes a request, in place of an older one for the node.
@@ -113,6 +116,7 @@ impl Request {
                 queue_dir: None,
                 ..arguments.push.clone()
             },
+            revocation: arguments.revocation.clone(),
         })
     }
 
@@ -129,6 +133,7 @@ impl Request {
             tpm_policy: self.tpm_policy.clone(),
             policies: self.policies.clone(),
             push: self.push.clone(),
+            revocation: self.revocation.clone(),
             ..watch.clone()
         }
     }

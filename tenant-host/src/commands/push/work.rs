@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use agent_core::wire::text::Uuid;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
@@ -13,9 +14,9 @@ use verifier_host::link::Sent;
 use super::keys::Found;
 use super::load::{self, Load, Recipe};
 use super::{Job, Mode, aside, deposit_json, failure, must_exist, terms_in_words};
-use crate::client::{ClientError, Enrolled, Enrolment, PayloadAnswer};
+use crate::client::{ClientError, Enrolled, Enrolment, PayloadAnswer, Verifier};
 use crate::commands::deliver::Stop;
-use crate::commands::{Context, manage};
+use crate::commands::{Context, logs, manage};
 use crate::deposit::course::{Course, Event, Step, Verdict};
 use crate::deposit::record::Record;
 use crate::deposit::view::SignedManifest;
@@ -24,6 +25,15 @@ use crate::report::{Progress, Report};
 use crate::trust::Vouched;
 use crate::trust::known::{self, Known};
 use crate::trust::pin::{PinError, Pinned};
+
+/// The group that the verifier has for a node.
+async fn group_of(verifier: &mut Verifier, uuid: &Uuid) -> Result<Option<String>, Failure> {
+    let details = verifier.details(uuid).await?;
+    let metadata = details
+        .as_ref()
+        .and_then(|details| details.get("meta_data"));
+    Ok(metadata.and_then(Value::as_str).and_then(logs::group_in))
+}
 
 /// How often an upload's progress is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -121,12 +131,27 @@ impl<'w, 'a> Work<'w, 'a> {
 
     async fn seal(&mut self) -> Result<Event, Failure> {
         let (job, settings) = (self.job, self.context.settings);
+        let (arguments, verifier) = (self.context.arguments, &mut self.context.verifier);
+        let group = match (job.mode, arguments.revocation.group()?) {
+            // It stays what it is: a rotation doesn't add the node anew.
+            (Mode::Rotate, _) => group_of(verifier, &job.uuid).await?,
+            (_, group) => group.map(str::to_owned),
+        };
+        if job.mode == Mode::Rotate && !job.ca.join("cacert.crt").exists() {
+            // No CA is made for a rotation: a new one's signer would be another than the node pins.
+            return Err(RotateError::Foreign.into());
+        }
+        let source = &job.source;
+        let beginning =
+            logs::begin(verifier, source, group.as_deref(), arguments, settings).await?;
         let found = self.found.as_ref().ok_or(Failure::Interrupted)?;
         let last = (job.mode == Mode::Rotate)
             .then(|| self.last.take())
             .flatten();
         let record: Option<Record> = settings.deposits.read(&job.uuid)?;
         let recipe = Recipe {
+            beginning,
+            group,
             uuid: job.uuid.clone(),
             source: job.source.clone(),
             ca: job.ca.clone(),
@@ -203,7 +228,10 @@ impl<'w, 'a> Work<'w, 'a> {
             mb_policy: demands.boot_text(),
             mb_policy_name: demands.boot_name(),
             ima_sign_verification_keys: "",
-            metadata: load.map_or_else(|| "{}".to_owned(), |load| load.metadata.clone()),
+            metadata: match load {
+                Some(load) => load.metadata.clone(),
+                None => logs::metadata(None, self.context.arguments.revocation.group()?),
+            },
             revocation_key: load.map_or("", |load| load.revocation_key.as_str()),
             accept_tpm_hash_algs: &settings.accept_hash,
             accept_tpm_encryption_algs: &settings.accept_encryption,

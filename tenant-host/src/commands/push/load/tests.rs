@@ -43,6 +43,8 @@ impl Place {
             policies: Some(("{}".to_owned(), [7; 32])),
             last: None,
             record: None,
+            beginning: None,
+            group: None,
         }
     }
 
