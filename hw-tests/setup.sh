@@ -7,9 +7,10 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 
 # What the programs link to, what the scenarios run (Python for revocation actions), what packs images and packages for the
-# tools that read them, and what compiles C for ring and SQLite.
+# tools that read them, what compiles C for ring and SQLite, and what reads the tenant's revocation lists (Debian starts nginx
+# where systemd runs: `systemctl disable --now nginx` ends that).
 packages=(gcc binutils libc6-dev pkg-config libtss2-dev swtpm swtpm-tools tpm2-tools iproute2 procps openssl python3
-    dpkg gzip lz4 tar xz-utils zstd)
+    dpkg gzip lz4 tar xz-utils zstd nginx-light curl openssh-client)
 # What the static agents are built with and, for Arm, run by.
 static_packages=(musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static)
 # What boots guests; what they boot is unpacked below the target directory, see unpack_guest.
@@ -55,8 +56,8 @@ install_packages() {
 # Not Debian: say what has to be there.
 check_tools() {
     local tool
-    for tool in cc pkg-config swtpm swtpm_setup tpm2_createprimary ip openssl python3 dpkg-deb gzip lz4 tar xz zstd; do
-        command -v "$tool" >/dev/null || die "$tool is missing; on Debian it comes with one of: ${packages[*]}"
+    for tool in cc pkg-config swtpm swtpm_setup tpm2_createprimary ip openssl python3 dpkg-deb gzip lz4 tar xz zstd nginx curl ssh-keygen; do
+        PATH=$PATH:/usr/sbin command -v "$tool" >/dev/null || die "$tool is missing; on Debian it comes with one of: ${packages[*]}"
     done
     pkg-config --exists tss2-esys || die "libtss2's development files are missing (tss2-esys.pc)"
 }

@@ -31,7 +31,7 @@ mod revoke;
 mod signer;
 
 pub use crl::Crl;
-pub use delegate::ListSigner;
+pub use delegate::{ListSigner, has_room_for_signer};
 pub use export::Exported;
 pub use fault::CaError;
 pub use files::CaFiles;

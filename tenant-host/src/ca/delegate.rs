@@ -26,11 +26,13 @@ pub struct ListSigner {
 }
 
 impl ListSigner {
-    /// Writes both into a directory, where there are none of their names.
+    /// Writes both into a directory, made if there is none, where there are no files of their names.
     ///
     /// # Errors
     /// [`CaError::Io`].
     pub fn write(&self, directory: &std::path::Path) -> Result<(), CaError> {
+        std::fs::create_dir_all(directory)
+            .map_err(|source| CaError::io("make the directory", directory, source))?;
         let rows = [
             (
                 names::LIST_SIGNER_PRIVATE,
@@ -50,6 +52,20 @@ impl ListSigner {
         }
         Ok(())
     }
+}
+
+/// Whether a list signer can be written into a directory.
+///
+/// # Errors
+/// [`CaError::InTheWay`] if a file of its names is there.
+pub fn has_room_for_signer(directory: &std::path::Path) -> Result<(), CaError> {
+    for name in [names::LIST_SIGNER_PRIVATE, names::LIST_SIGNER_CERT] {
+        let path = directory.join(name);
+        if exists(&path)? {
+            return Err(CaError::InTheWay { path });
+        }
+    }
+    Ok(())
 }
 
 impl CaDirectory {

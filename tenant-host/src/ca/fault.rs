@@ -151,7 +151,7 @@ pub enum CaError {
         path: PathBuf,
     },
     /// A file that is to be written is there already.
-    #[error("{} is there already: --force replaces it, --out names another directory", path.display())]
+    #[error("{} is there already: --out names another directory; `ca export --force` replaces what is there", path.display())]
     InTheWay {
         /// The file.
         path: PathBuf,

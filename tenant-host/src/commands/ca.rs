@@ -81,8 +81,9 @@ impl Authority {
     }
 }
 
-/// A time as RFC 3339 writes it.
+/// A time as RFC 3339 writes it, in whole seconds.
 fn date(time: OffsetDateTime) -> String {
+    let time = time - time::Duration::nanoseconds(time.nanosecond().into());
     time.format(&Rfc3339).unwrap_or_else(|_| time.to_string())
 }
 

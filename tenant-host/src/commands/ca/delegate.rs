@@ -9,7 +9,7 @@ use verifier_host::revocation::told::{NoSigner, Signer};
 
 use super::crl::{self, Asks};
 use super::{Authority, date, days};
-use crate::ca::{CaFiles, Reason};
+use crate::ca::{CaFiles, Reason, has_room_for_signer};
 use crate::cli::Place;
 use crate::commands::Context;
 use crate::error::Failure;
@@ -47,6 +47,8 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<Report
     }
     let now = OffsetDateTime::now_utc();
     if let Some(out) = &arguments.out {
+        // No key is made that can't be kept.
+        has_room_for_signer(out)?;
         let signer = authority.open()?.list_signer(days(arguments.days), now)?;
         signer.write(out)?;
         let text = format!(
