@@ -40,7 +40,7 @@ pub enum Exit {
     Untrusted = 5,
     /// The verifier refused the node: it didn't boot what the policy wants. It got no key.
     Refused = 6,
-    /// The payload arrived, its script failed.
+    /// The payload arrived, its script failed; or a revocation arrived, and an action failed.
     Script = 7,
     /// The key arrived, the node couldn't use the payload.
     Payload = 8,

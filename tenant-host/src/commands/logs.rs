@@ -195,3 +195,6 @@ pub(super) fn group_in(metadata: &str) -> Option<String> {
     let group = metadata.get("group")?.as_str()?;
     Some(group.to_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! `revoke` and `revocations`: a node isn't to be trusted any more, and whether its peers have acted on that.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use agent_core::wire::text::Uuid;
@@ -61,37 +61,61 @@ pub(super) async fn revoke(context: &mut Context<'_>) -> Result<Report, Failure>
             });
         }
     };
-    let mut text = format!(
-        "{uuid} is revoked: entry {} of the log {}",
-        made.number,
-        printable(&made.log_id)
-    );
-    if let (Some(list), Some(ca)) = (&list, &ca) {
-        let (number, ca) = (list.number, ca.display());
-        text.push_str(&format!("; its certificate too, by list {number} of {ca}"));
-    }
-    let mut json = json!({
-        "command": "revoke", "uuid": uuid.as_str(), "log_id": made.log_id, "number": made.number,
-        "crl_number": list.map(|list| list.number),
-    });
+    let done = Done {
+        uuid,
+        made,
+        list: list.map(|list| list.number),
+        ca,
+    };
     let Some(wait) = context.arguments.push.wait else {
-        text.push_str(&format!(
-            "\nits peers are told until each has acted: `keyhalf-tenant -c revocations -u {uuid}` shows who has"
-        ));
-        return Ok(Report::done(text, json));
+        return Ok(done.report(None));
     };
     let limit = wait.map_or(settings.timeout, Duration::from_secs);
-    let waited = wait_for_peers(context, &uuid, &made, limit, &mut stop).await?;
-    text.push_str(&format!("\n{}", waited.tally.text()));
-    if let Some(members) = json.as_object_mut() {
-        members.insert("peers".to_owned(), waited.peers);
+    let waited = wait_for_peers(context, &done.uuid, &done.made, limit, &mut stop).await?;
+    Ok(done.report(Some(waited)))
+}
+
+/// A node that is revoked.
+struct Done {
+    uuid: Uuid,
+    made: MadeEntry,
+    /// The number of the list that has its certificate, and where it is.
+    list: Option<u64>,
+    ca: Option<PathBuf>,
+}
+
+impl Done {
+    fn report(self, waited: Option<Waited>) -> Report {
+        let (uuid, made) = (self.uuid.as_str(), self.made);
+        let mut text = format!(
+            "{uuid} is revoked: entry {} of the log {}",
+            made.number,
+            printable(&made.log_id)
+        );
+        if let (Some(number), Some(ca)) = (self.list, &self.ca) {
+            let ca = ca.display();
+            text.push_str(&format!("; its certificate too, by list {number} of {ca}"));
+        }
+        let mut json = json!({
+            "command": "revoke", "uuid": uuid, "log_id": made.log_id, "number": made.number, "crl_number": self.list,
+        });
+        let Some(waited) = waited else {
+            text.push_str(&format!(
+                "\nits peers are told until each has acted: `keyhalf-tenant -c revocations -u {uuid}` shows who has"
+            ));
+            return Report::done(text, json);
+        };
+        text.push_str(&format!("\n{}", waited.tally.text()));
+        if let Some(members) = json.as_object_mut() {
+            members.insert("peers".to_owned(), waited.peers);
+        }
+        let exit = match waited.tally.waiting.is_empty() {
+            true if waited.tally.failed.is_empty() => Exit::Done,
+            true => Exit::Script,
+            false => Exit::Timeout,
+        };
+        Report { exit, text, json }
     }
-    let exit = match waited.tally.waiting.is_empty() {
-        true if waited.tally.failed.is_empty() => Exit::Done,
-        true => Exit::Script,
-        false => Exit::Timeout,
-    };
-    Ok(Report { exit, text, json })
 }
 
 async fn post(context: &mut Context<'_>, uuid: &Uuid, body: &Revoke) -> Result<MadeEntry, Failure> {

@@ -78,7 +78,8 @@ fn a_certificate_says_what_it_is_for() {
         "http://10.0.0.1:8890/crl.der?ca={}",
         &ca.files().anchor().unwrap()[..16]
     );
-    let rows: [(&str, Usage, &[&str], (bool, bool), usize); 5] = [
+    type Row<'a> = (&'a str, Usage, &'a [&'a str], (bool, bool), usize);
+    let rows: [Row<'_>; 5] = [
         ("bastion", Usage::Client, &[], (true, false), 0),
         ("web.example.org", Usage::Server, &[], (false, true), 1),
         ("10.0.0.9", Usage::Server, &[], (false, true), 1),
