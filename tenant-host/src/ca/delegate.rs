@@ -84,7 +84,7 @@ impl CaDirectory {
         let (serial, mut index) = self.begin_issue()?;
         let key = KeyType::P256.generate()?;
         // Whoever looks for the issuer's name in a list has to find it.
-        let name = self.files.certificate()?.name;
+        let name = self.files.name()?;
         let mut params = issue::list_signer(&name, serial, now, life.unwrap_or(LIFE));
         params.not_after = params.not_after.min(self.files.end()?);
         let certificate = params.signed_by(&key, &self.issuer)?;

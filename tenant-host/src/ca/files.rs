@@ -75,7 +75,15 @@ impl CaFiles {
         with_certificate(&path, &self.certificate_pem, |found| Ok(described(found)))
     }
 
-    /// When that ends.
+    /// The CA's common name, which is its list signer's too.
+    ///
+    /// # Errors
+    /// [`CaError`] if its certificate can't be read.
+    pub fn name(&self) -> Result<String, CaError> {
+        Ok(self.certificate()?.name)
+    }
+
+    /// When the CA's own certificate ends.
     pub(super) fn end(&self) -> Result<OffsetDateTime, CaError> {
         Ok(self.certificate()?.not_after)
     }

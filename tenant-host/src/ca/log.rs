@@ -178,7 +178,7 @@ struct Message {
     previous: String,
     time: String,
     #[serde(default)]
-    agent_id: String,
+    agent_id: Option<String>,
     #[serde(default)]
     reason: String,
     #[serde(default)]
@@ -199,7 +199,7 @@ impl Message {
         Some(Issued {
             // What isn't a number of this CA's isn't its certificate.
             serial: self.cert_serial?.parse().ok()?,
-            name: self.agent_id.chars().map(printable).collect(),
+            name: self.agent_id?.chars().map(printable).collect(),
             not_after: at,
             revoked: Some(Revoked {
                 at: whole_seconds(at.min(now)),

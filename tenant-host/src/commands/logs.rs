@@ -22,6 +22,8 @@ pub(super) struct Heard {
     news: Vec<News>,
     /// The number of the newest list that the verifier has; 0 without one.
     pub(super) known_list: u64,
+    /// Whether the verifier has a log of the CA's.
+    has_log: bool,
     /// What has to be said.
     pub(super) warnings: Vec<String>,
 }
@@ -37,6 +39,7 @@ impl Heard {
         };
         let mut heard = Self::default();
         for log in all.logs.into_iter().filter(|log| log.anchor == seen.anchor) {
+            heard.has_log = true;
             let number = log.crl_number.as_deref().and_then(|text| text.parse().ok());
             heard.known_list = heard.known_list.max(number.unwrap_or(0));
             let read = seen.positions.get(&log.log_id).map_or(0, |at| at.number);
@@ -64,6 +67,22 @@ impl Heard {
         }
         Ok(marked)
     }
+}
+
+/// Begins a log of a CA that has none at the verifier yet, so that there is a place for its lists.
+pub(super) async fn begin_first(
+    verifier: &mut Verifier,
+    heard: &Heard,
+    anchor: &str,
+) -> Result<(), ClientError> {
+    if heard.has_log {
+        return Ok(());
+    }
+    let which = WhichLog {
+        anchor: anchor.to_owned(),
+        group: None,
+    };
+    verifier.begin_log(&which).await.map(drop)
 }
 
 /// Gives the verifier a newer list.

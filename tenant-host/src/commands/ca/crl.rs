@@ -3,10 +3,12 @@
 use clap::Args;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
+use verifier_host::revocation::told::MadeEntry;
 
 use super::{Authority, as_json, date, days};
 use crate::ca::{CaFiles, Crl, Issued};
 use crate::cli::Place;
+use crate::client::Verifier;
 use crate::commands::Context;
 use crate::commands::logs::{self, Heard};
 use crate::error::Failure;
@@ -103,8 +105,8 @@ pub(super) async fn sign(
         (imported.unwrap_or_default(), list)
     };
     let mut entries = None;
-    if let (Some(context), Some(_)) = (&mut context, &heard) {
-        let given = logs::give(&mut context.verifier, &seen.anchor, &list).await;
+    if let (Some(context), Some(heard)) = (&mut context, &heard) {
+        let given = give(&mut context.verifier, heard, &seen.anchor, &list).await;
         entries = tolerate(given, asks, output)?.map(|entries| {
             let entry = |entry| serde_json::to_value(entry).unwrap_or_default();
             entries.iter().map(entry).collect()
@@ -115,6 +117,16 @@ pub(super) async fn sign(
         imported,
         entries,
     })
+}
+
+async fn give(
+    verifier: &mut Verifier,
+    heard: &Heard,
+    anchor: &str,
+    list: &Crl,
+) -> Result<Vec<MadeEntry>, Failure> {
+    logs::begin_first(verifier, heard, anchor).await?;
+    logs::give(verifier, anchor, list).await
 }
 
 /// What went wrong with the verifier, unless that is to be said only.

@@ -11,7 +11,9 @@ use super::crl::{self, Asks};
 use super::{Authority, date, days};
 use crate::ca::{CaFiles, Reason, has_room_for_signer};
 use crate::cli::Place;
+use crate::client::ClientError;
 use crate::commands::Context;
+use crate::commands::logs::{self, Heard};
 use crate::error::Failure;
 use crate::report::{Output, Report};
 
@@ -63,17 +65,18 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<Report
         });
         return Ok(Report::done(text, json));
     }
-    let anchor = CaFiles::open(&authority.directory)?.anchor()?;
+    let seen = CaFiles::open(&authority.directory)?.seen()?;
     let (options, settings) = (authority.arguments.clone(), authority.settings.clone());
     let mut context = Context::new(&options, &settings, output)?;
     // No key is made for a verifier that isn't there.
-    if context.verifier.logs().await?.is_none() {
+    let Some(heard) = Heard::ask(&mut context.verifier, &seen).await? else {
         let endpoint = settings.verifier.clone();
-        return Err(crate::client::ClientError::NoRevocations { endpoint }.into());
-    }
+        return Err(ClientError::NoRevocations { endpoint }.into());
+    };
+    logs::begin_first(&mut context.verifier, &heard, &seen.anchor).await?;
     let signer = authority.open()?.list_signer(days(arguments.days), now)?;
     let body = Signer {
-        anchor,
+        anchor: seen.anchor,
         certificate: signer.certificate_pem.clone(),
         key: signer.private_pem.clone(),
     };

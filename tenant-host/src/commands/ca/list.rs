@@ -27,10 +27,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<Report, Failure> {
     );
     let issued = files.issued()?;
     let width = issued.iter().map(|issued| issued.name.len()).max();
-    let lines: Vec<String> = issued
-        .iter()
-        .map(|issued| line(issued, width.unwrap_or(0), now))
-        .collect();
+    let ca = files.name()?;
+    let lines = issued.iter().map(|issued| {
+        let line = line(issued, width.unwrap_or(0), now);
+        match issued.name == ca {
+            true => format!("{line}, for signing lists"),
+            false => line,
+        }
+    });
+    let lines: Vec<String> = lines.collect();
     let text = match lines.is_empty() {
         true => "it has issued nothing yet".to_owned(),
         false => lines.join("\n"),

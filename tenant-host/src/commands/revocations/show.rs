@@ -90,9 +90,10 @@ impl Shown {
             |group| format!("group {}", printable(group)),
         );
         let mut lines = vec![format!(
-            "log {}: {group}, {} entries",
+            "log {}: {group}, {} {}",
             printable(&log.log_id),
-            log.number
+            log.number,
+            if log.number == 1 { "entry" } else { "entries" }
         )];
         for entry in &self.entries {
             lines.push(line(entry));
@@ -127,16 +128,16 @@ impl Shown {
 }
 
 fn line(entry: &Entry) -> String {
-    let about = entry.agent_id.as_deref().map_or_else(
-        || "a new revocation list".to_owned(),
-        |uuid| format!("{} is revoked", printable(uuid)),
-    );
+    // One about no node says itself that it brings a list.
+    let about = entry.agent_id.as_deref().map_or_else(String::new, |uuid| {
+        format!("{} is revoked: ", printable(uuid))
+    });
     let (number, time, reason) = (
         entry.number,
         printable(&entry.time),
         printable(&entry.reason),
     );
-    format!("  {number}  {time}  {about}: {reason}")
+    format!("  {number}  {time}  {about}{reason}")
 }
 
 fn outcome_lines(outcome: &EntryOutcomes) -> Vec<String> {
