@@ -144,7 +144,10 @@ fn outcome_lines(outcome: &EntryOutcomes) -> Vec<String> {
     let about = outcome.entry.agent_id.as_deref().unwrap_or_default();
     let mut lines = vec![format!("     {}", Tally::of(&outcome.peers, about).text())];
     for peer in &outcome.peers {
-        let actions: Vec<String> = peer.actions.iter().map(in_words).collect();
+        let mut actions: Vec<String> = peer.actions.iter().map(in_words).collect();
+        if peer.more > 0 {
+            actions.push(format!("{} more", peer.more));
+        }
         let name = printable(&peer.agent_id);
         let state = state_name(peer.state);
         lines.push(match actions.is_empty() {
