@@ -160,6 +160,9 @@ fn outcome_lines(outcome: &EntryOutcomes) -> Vec<String> {
 
 /// How far a peer is, in words.
 fn position(peer: &LogPeer, last: u64, now: u64) -> String {
+    if last == 0 {
+        return "nothing yet: its log has no entry".to_owned();
+    }
     let mut text = format!(
         "{}, at entry {} of {last}",
         state_name(peer.state),
@@ -262,8 +265,10 @@ mod tests {
                 "unreachable, at entry 6 of 7, for 16 min: refused",
             ),
         ];
-        for (peer, wanted) in rows {
-            assert_eq!(position(&peer, 7, 1000), wanted);
+        for (peer, wanted) in &rows {
+            assert_eq!(position(peer, 7, 1000), *wanted);
         }
+        let nothing = position(&rows[1].0, 0, 1000);
+        assert_eq!(nothing, "nothing yet: its log has no entry");
     }
 }
