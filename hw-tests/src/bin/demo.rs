@@ -117,7 +117,7 @@ fn change_is_noticed(stage: &Stage, tenant: &Tenant<'_>, node: &Node<'_>, uuid: 
     })?;
     run(stage, tenant, &status)?;
     stage.note("the verifier signed a revocation and sent it to its nodes; the node's agent checked the signature and acted:");
-    let action = "revocation action local_action_rm_ssh.py ended";
+    let action = "revocation action local_action_rm_ssh ended";
     stage.output(&node.log()?.wait_from(before, action)?);
     stage.command("ls /root/.ssh                                # on the node");
     let left = fs::read_dir(node.machine().root().join(".ssh"))?.count();

@@ -14,7 +14,7 @@ use crate::ca::{CaDirectory, Crl, Issued, ListPoint, News, NodeIdentity, Seen, l
 use crate::cli::{Arguments, PayloadSource, Settings};
 use crate::client::{ClientError, ListAnswer, Verifier};
 use crate::error::Failure;
-use crate::seal::list_tree;
+use crate::seal::{complete_actions, list_tree};
 
 /// What a verifier's logs have that the CA's directory doesn't know yet.
 #[derive(Default)]
@@ -115,7 +115,8 @@ pub(super) struct Beginning {
 /// Opens the log of the node's group before its payload is sealed, and hears what the CA's logs say: what is in the package is
 /// to be as new as the place where the log begins. `None` for a payload that isn't a package of a CA.
 ///
-/// The CA is made if there is none; what is to be included is looked at first, so that a missing directory makes none.
+/// The CA is made if there is none; what is to be included is looked at first, so that a missing directory makes none, and a list
+/// of actions that can't be meant begins no log.
 pub(super) async fn begin(
     verifier: &mut Verifier,
     source: &PayloadSource,
@@ -161,7 +162,8 @@ fn open(
     include: Option<&Path>,
     settings: &Settings,
 ) -> Result<(Seen, Option<PathBuf>), Failure> {
-    include.map(list_tree).transpose()?;
+    let mut tree = include.map(list_tree).transpose()?.unwrap_or_default();
+    complete_actions(&mut tree)?;
     let (passphrase, now) = (settings.ca_passphrase.as_ref(), OffsetDateTime::now_utc());
     let ca = CaDirectory::open_or_create(ca, passphrase, now)?;
     let new_ca = ca.was_created().then(|| ca.path().to_owned());

@@ -194,6 +194,14 @@ async fn a_head_that_is_not_the_cas_is_refused() {
         matches!(failed, Some(Failure::Client(_))),
         "no package without its log"
     );
+    std::fs::write(place.path("payload/action_list"), "local_action_none").unwrap();
+    let refused = place.begin(&fake).await.err();
+    assert!(
+        matches!(refused, Some(Failure::Seal(_))),
+        "an action that isn't there"
+    );
+    let asked = fake.bodies("PUT", "/v2.6/revocations");
+    assert_eq!(asked.len(), 1, "nothing was asked for that");
     std::fs::remove_dir_all(place.path("payload")).unwrap();
     std::fs::remove_dir_all(place.path("ca")).unwrap();
     assert!(place.begin(&busy).await.is_err());

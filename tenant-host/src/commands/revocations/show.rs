@@ -144,7 +144,10 @@ fn outcome_lines(outcome: &EntryOutcomes) -> Vec<String> {
     let about = outcome.entry.agent_id.as_deref().unwrap_or_default();
     let mut lines = vec![format!("     {}", Tally::of(&outcome.peers, about).text())];
     for peer in &outcome.peers {
-        let actions: Vec<String> = peer.actions.iter().map(in_words).collect();
+        let mut actions: Vec<String> = peer.actions.iter().map(in_words).collect();
+        if peer.more > 0 {
+            actions.push(format!("{} more", peer.more));
+        }
         let name = printable(&peer.agent_id);
         let state = state_name(peer.state);
         lines.push(match actions.is_empty() {
@@ -157,6 +160,9 @@ fn outcome_lines(outcome: &EntryOutcomes) -> Vec<String> {
 
 /// How far a peer is, in words.
 fn position(peer: &LogPeer, last: u64, now: u64) -> String {
+    if last == 0 {
+        return "nothing yet: its log has no entry".to_owned();
+    }
     let mut text = format!(
         "{}, at entry {} of {last}",
         state_name(peer.state),
@@ -259,8 +265,10 @@ mod tests {
                 "unreachable, at entry 6 of 7, for 16 min: refused",
             ),
         ];
-        for (peer, wanted) in rows {
-            assert_eq!(position(&peer, 7, 1000), wanted);
+        for (peer, wanted) in &rows {
+            assert_eq!(position(peer, 7, 1000), *wanted);
         }
+        let nothing = position(&rows[1].0, 0, 1000);
+        assert_eq!(nothing, "nothing yet: its log has no entry");
     }
 }

@@ -111,6 +111,7 @@ mod tests {
             agent_id: name.to_owned(),
             state,
             actions: actions.iter().map(action).collect(),
+            more: 0,
         }
     }
 
