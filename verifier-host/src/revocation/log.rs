@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -10,7 +11,6 @@ use tokio::sync::watch;
 use super::anchor::{AnchorName, Group};
 use super::message::{self, Notification, Words};
 use super::told::Kind;
-use crate::rounds::node::unix_now;
 use crate::store::revocations::{StoredEntry, StoredLog};
 use crate::store::{Store, StoreError};
 
@@ -146,7 +146,10 @@ impl Log {
                 Some(_) => Kind::Revocation,
                 None => Kind::Crl,
             },
-            at: unix_now(),
+            at: words
+                .now
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
             operator: false,
             reason: words.reason.to_owned(),
             cert_serial: words.cert_serial.map(str::to_owned),
