@@ -1,6 +1,6 @@
 //! Telling every node that one of them can't be trusted any more: a numbered, signed, hash-chained log that reaches each peer.
 //!
-//! A failure is an entry of its node's log before anybody can know of it ([`log`]). Each peer has a courier, which brings it
+//! A failure is an entry of its node's log before anybody can know of it ([`News`]). Each peer has a courier, which brings it
 //! entries until it has acted on the last one ([`courier`]); the webhook has one too. Nodes without a revocation key have no
 //! log. Source: agent-core's `docs/revocation.md`.
 
@@ -8,6 +8,8 @@
 pub mod anchor;
 #[cfg(feature = "server")]
 pub mod answer;
+#[cfg(feature = "server")]
+mod append;
 #[cfg(feature = "server")]
 pub mod courier;
 #[cfg(feature = "server")]
@@ -17,7 +19,11 @@ pub mod log;
 #[cfg(feature = "server")]
 pub mod message;
 #[cfg(feature = "server")]
+mod pace;
+#[cfg(feature = "server")]
 pub mod peer;
+#[cfg(feature = "server")]
+mod registry;
 #[cfg(feature = "server")]
 pub mod status;
 pub mod told;
@@ -25,6 +31,8 @@ pub mod told;
 pub mod webhook;
 
 #[cfg(feature = "server")]
-pub use log::{AppendError, News, Notifications, Revocations};
+pub use append::{AppendError, News};
 #[cfg(feature = "server")]
 pub use peer::Peer;
+#[cfg(feature = "server")]
+pub use registry::{Notifications, Revocations};

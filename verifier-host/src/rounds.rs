@@ -9,6 +9,7 @@ pub mod node;
 mod policies;
 pub mod progress;
 pub mod push;
+mod revoke;
 pub mod round;
 pub mod schedule;
 pub mod terms;

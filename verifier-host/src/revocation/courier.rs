@@ -6,33 +6,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::TryRng as _;
-use rand::rngs::SysRng;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, error, info, warn};
 
 use super::answer::{self, Outcome, Said};
-use super::log::{Body, Log, Revocations};
+use super::log::{Body, Log};
+use super::pace::{LAST_PAUSE, Pace, jittered};
 use super::peer::{Peer, Trouble};
+use super::registry::Revocations;
 use super::told::{Kind, State};
 use crate::link::{Answer, Limits, Link, LinkError, Method};
 use crate::rounds::node::{Node, unix_now};
 use crate::store::revocations::{Report, Speaks};
-
-/// Permits for connections: peers that didn't answer lately wait for each other, and for nobody else.
-pub(super) struct Lanes {
-    answering: Arc<Semaphore>,
-    silent: Arc<Semaphore>,
-}
-
-impl Default for Lanes {
-    fn default() -> Self {
-        Self {
-            answering: Arc::new(Semaphore::new(AT_ONCE - SILENT_AT_ONCE)),
-            silent: Arc::new(Semaphore::new(SILENT_AT_ONCE)),
-        }
-    }
-}
 
 impl Revocations {
     /// Gives a node a courier, if it has a log and an address and hasn't one already. `anew`: what is known of it was known by
@@ -171,7 +156,7 @@ impl<'a> Courier<'a> {
             }
             let exchanged = self.exchange().await;
             if exchanged.is_ok() {
-                self.pace.failures = 0;
+                self.pace.answered();
             }
             let pause = match exchanged {
                 Ok(Step::Onward) => continue,
@@ -449,51 +434,8 @@ fn refusal(answer: &Answer) -> Fault {
     }
 }
 
-/// Pauses, each twice the one before.
-#[derive(Default)]
-struct Pace {
-    waited: u32,
-    failures: u32,
-}
-
-impl Pace {
-    /// Whether nothing had to be waited for.
-    const fn is_fresh(&self) -> bool {
-        self.waited == 0
-    }
-
-    fn later(&mut self, most: Duration) -> Duration {
-        let pause = FIRST_POLL.saturating_mul(1 << self.waited.min(16));
-        self.waited = self.waited.saturating_add(1);
-        pause.min(most)
-    }
-
-    fn failed(&mut self) -> Duration {
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16));
-        self.failures = self.failures.saturating_add(1);
-        jittered(pause.min(LAST_PAUSE))
-    }
-}
-
-/// A tenth more or less, so that peers that were lost together aren't all called at once.
-pub(super) fn jittered(pause: Duration) -> Duration {
-    let random = SysRng.try_next_u32().unwrap_or(u32::MAX / 2);
-    pause.mul_f64(0.9 + 0.2 * f64::from(random) / f64::from(u32::MAX))
-}
-
-/// Peers that have a connection at the same time.
-const AT_ONCE: usize = 64;
-
-/// Those among them that didn't answer the last time.
-const SILENT_AT_ONCE: usize = 16;
-
-/// Between two questions how actions go.
-const FIRST_POLL: Duration = Duration::from_millis(50);
+/// The longest pause while actions run.
 const LATER: Duration = Duration::from_secs(10);
-
-/// Between two tries to reach a peer.
-pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(250);
-pub(super) const LAST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A connection is given up for a pause that is longer.
 const KEPT_OPEN: Duration = Duration::from_millis(250);

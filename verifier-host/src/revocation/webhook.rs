@@ -13,9 +13,10 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use super::courier::{FIRST_PAUSE, LAST_PAUSE, jittered};
-use super::log::{Log, Revocations};
+use super::log::Log;
 use super::message::Notification;
+use super::pace::{FIRST_PAUSE, LAST_PAUSE, jittered};
+use super::registry::Revocations;
 use crate::link::{Endpoint, Limits, Link, Method};
 
 /// Where the webhook is.

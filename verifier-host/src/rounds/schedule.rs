@@ -9,7 +9,6 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
-use serde_json::json;
 use thiserror::Error;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::{JoinError, JoinHandle};
@@ -17,14 +16,12 @@ use tracing::{error, info};
 
 use super::attend::attend;
 use super::node::Node;
-use super::progress::{Failure, Progress};
+use super::progress::Progress;
 use super::terms::Terms;
 use crate::pki::{Authority, PkiError, ServerTrust};
 use crate::policies::{Given, Policies};
 use crate::policy::{PolicyKind, PolicyName};
-use crate::revocation::list::List;
-use crate::revocation::told::MadeEntry;
-use crate::revocation::{AppendError, News, Notifications, Peer, Revocations};
+use crate::revocation::{AppendError, Notifications, Peer, Revocations};
 use crate::store::nodes::{Inserted, Secrets};
 use crate::store::{Store, StoreError};
 
@@ -271,55 +268,6 @@ impl Rounds {
         .await
     }
 
-    /// Revokes a node whatever it shows: it is attested no more, and its entry is made, with a list if there is one to give.
-    ///
-    /// # Errors
-    /// Unknown, without a revocation key, a list that isn't newer, the database; then nothing has changed.
-    pub async fn revoke(
-        &self,
-        id: Uuid,
-        reason: String,
-        list: Option<List>,
-    ) -> Result<MadeEntry, ChangeError> {
-        self.to_its_end(|this| async move {
-            let node = this
-                .get(&id)
-                .ok_or_else(|| ChangeError::Unknown(id.clone()))?;
-            let peer = node.peer.as_ref();
-            let log = peer.map(|peer| Arc::clone(&peer.log));
-            let log = log.ok_or_else(|| AppendError::NoLog(id.to_string()))?;
-            this.halt(&id).await;
-            let failure = Failure {
-                event_id: "operator.revoked".to_owned(),
-                context: json!({ "context": &reason }),
-                reason,
-            };
-            let news = News::Node {
-                node: Arc::clone(&node),
-                failure,
-                operator: true,
-                list,
-            };
-            let made = this
-                .shared
-                .revocations
-                .append(Arc::clone(&log.anchor), news)
-                .await;
-            match made {
-                Ok(made) => {
-                    info!(agent = %id, "revoked by an operator");
-                    let mut own = made.into_iter().filter(|made| made.log_id == log.id);
-                    own.next().ok_or_else(|| AppendError::Moved.into())
-                }
-                Err(error) => {
-                    this.start(node, Duration::ZERO);
-                    Err(error.into())
-                }
-            }
-        })
-        .await
-    }
-
     /// The logs of revocations.
     #[must_use]
     pub fn revocations(&self) -> &Revocations {
@@ -419,7 +367,7 @@ impl Rounds {
     }
 
     /// Begins a node's rounds; one that calls by itself is only listed.
-    fn start(&self, node: Arc<Node>, first: Duration) {
+    pub(super) fn start(&self, node: Arc<Node>, first: Duration) {
         let polled = !node.terms.is_push();
         let rounds = || attend(Arc::clone(&self.shared), Arc::clone(&node), first);
         let task = polled.then(|| tokio::spawn(rounds()));
@@ -448,7 +396,7 @@ impl Rounds {
     }
 
     /// Ends the node's task and waits until it has ended; the node stays listed.
-    async fn halt(&self, id: &Uuid) -> Option<Arc<Node>> {
+    pub(super) async fn halt(&self, id: &Uuid) -> Option<Arc<Node>> {
         let (node, task) = {
             let mut running = self.shared.write();
             let running = running.get_mut(id)?;

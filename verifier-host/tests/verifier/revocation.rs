@@ -152,6 +152,8 @@ async fn offline_peer_catches_up() {
     assert_eq!(acted["position"], 2);
     let path = format!("/v2.6/revocations/{log_id}/2");
     let entry = verifier.results(&path).await;
+    let msg: Value = serde_json::from_str(entry["msg"].as_str().unwrap()).unwrap();
+    assert_eq!(msg["time"], entry["time"]);
     let of = |id: &str| {
         let mut peers = entry["peers"].as_array().unwrap().iter();
         peers.find(|peer| peer["agent_id"] == id).unwrap().clone()
@@ -617,6 +619,25 @@ async fn delegate_signs_lists() {
         listed(&answer.body),
         ("8".to_owned(), vec!["5".to_owned(), serial.to_owned()])
     );
+    // An operator's own list goes with a revocation, unless it is older.
+    for (number, status) in [(8, 409), (9, 200)] {
+        let crl = BASE64_STANDARD.encode(list_of_a_ca(number));
+        let body = json!({ "agent_id": "node", "reason": "once more", "crl": crl });
+        let answer = verifier
+            .ask(Method::POST, "/v2.6/revocations", Some(&body))
+            .await;
+        assert_eq!(answer.status, status, "{}", answer.reason());
+    }
+    let log_id = logs["logs"][0]["log_id"].as_str().unwrap();
+    let entries = verifier
+        .results(&format!("/v2.6/revocations/{log_id}"))
+        .await;
+    let message = checked(entries["entries"].as_array().unwrap()).remove(3);
+    assert_eq!(message["event_id"], "operator.revoked");
+    assert_eq!(message.get("crl_issuer"), None, "the CA's own");
+    let der = BASE64_STANDARD.decode(message["crl"].as_str().unwrap());
+    assert_eq!(listed(&der.unwrap()).0, "9");
+
     let body = json!({ "anchor": anchor() });
     for status in [200, 404] {
         let answer = verifier
