@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use hw_tests::Result;
 use hw_tests::day::untouched_23;
-use hw_tests::machine::KEYLIME;
 use hw_tests::node::Node;
 use hw_tests::payload;
 use hw_tests::process::{LIMIT, until};
@@ -139,13 +138,8 @@ pub(crate) fn wait_for_file(node: &Node<'_>, name: &str, is_there: bool) -> Resu
     })
 }
 
-/// Boots a machine again whose agent unpacks to the Keylime directory.
+/// Boots a machine again in good order.
 pub(crate) fn reboot(node: &Node<'_>) -> Result {
-    let landing = format!("{KEYLIME}/secure");
-    let status = node.machine().command("umount").arg(landing).status()?;
-    if !status.success() {
-        return Err(format!("the landing zone can't be unmounted: {status}").into());
-    }
     node.machine().forget()?;
     node.tpm().reboot()
 }

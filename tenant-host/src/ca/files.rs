@@ -96,6 +96,15 @@ impl CaFiles {
         read_text(&self.directory.join(names::NOTIFIER_CERT))
     }
 
+    /// The revocation list, DER.
+    ///
+    /// # Errors
+    /// [`CaError::Io`].
+    pub fn list_der(&self) -> Result<Vec<u8>, CaError> {
+        let path = self.directory.join(names::CRL_DER);
+        std::fs::read(&path).map_err(|source| CaError::io("read", &path, source))
+    }
+
     /// The name of the anchor of this CA's revocation logs: lowercase hex of the SHA-256 of the notifier key's
     /// `SubjectPublicKeyInfo`.
     ///

@@ -228,6 +228,9 @@ pub struct Signer {
     pub certificate: String,
     /// PEM (PKCS#8) of its private key.
     pub key: Zeroizing<String>,
+    /// The anchor's list now, base64 of DER: the delegate's numbers go on from it, and what it revokes stays revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crl: Option<String>,
 }
 
 /// `DELETE /v2.6/revocations/crl-signer`: the verifier forgets the key of [`Signer`].

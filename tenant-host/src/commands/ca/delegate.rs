@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use clap::Args;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -75,10 +77,12 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<Report
     };
     logs::begin_first(&mut context.verifier, &heard, &seen.anchor).await?;
     let signer = authority.open()?.list_signer(days(arguments.days), now)?;
+    let list = CaFiles::open(&authority.directory)?.list_der()?;
     let body = Signer {
         anchor: seen.anchor,
         certificate: signer.certificate_pem.clone(),
         key: signer.private_pem.clone(),
+        crl: Some(BASE64.encode(list)),
     };
     context.verifier.give_list_signer(&body).await?;
     let text = format!(

@@ -141,13 +141,15 @@ async fn new_list(State(api): State<Api>, body: Body) -> Answer {
 }
 
 async fn delegate(State(api): State<Api>, body: Body) -> Answer {
-    let signer: Signer = read_json(body, MAX_BODY_BYTES).await?;
+    let signer: Signer = read_json(body, MAX_LIST_BODY_BYTES).await?;
     let anchor = known_anchor(&api, &signer.anchor)?;
     let now = OffsetDateTime::now_utc();
     let delegate = Delegate::parse(&signer.certificate, &signer.key, now)
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
-    let parts = Some((delegate.certificate(), signer.key.as_str()));
-    let set = api.rounds.store().set_delegate(&anchor.name, parts).await;
+    let list = signer.crl.as_deref().map(list_of).transpose()?;
+    let parts = (delegate.certificate(), signer.key.as_str());
+    let store = api.rounds.store();
+    let set = store.set_delegate(&anchor.name, parts, list.as_ref()).await;
     set.map_err(internal)?;
     tracing::info!(
         anchor = anchor.name.as_str(),
@@ -159,7 +161,7 @@ async fn delegate(State(api): State<Api>, body: Body) -> Answer {
 async fn take_back(State(api): State<Api>, body: Body) -> Answer {
     let signer: NoSigner = read_json(body, MAX_BODY_BYTES).await?;
     let anchor = known_anchor(&api, &signer.anchor)?;
-    let taken = api.rounds.store().set_delegate(&anchor.name, None).await;
+    let taken = api.rounds.store().drop_delegate(&anchor.name).await;
     if taken.map_err(internal)? {
         tracing::info!(
             anchor = anchor.name.as_str(),

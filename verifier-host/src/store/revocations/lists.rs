@@ -34,12 +34,10 @@ impl Store {
     /// # Errors
     /// The database.
     pub async fn list(&self, anchor: &AnchorName) -> Result<Option<List>, StoreError> {
-        let row = sqlx::query(
-            "SELECT crl, crl_number, crl_issuer FROM revocation_anchors WHERE anchor = ? AND crl IS NOT NULL",
-        )
-        .bind(anchor.as_str())
-        .fetch_optional(&self.reader)
-        .await?;
+        let row = sqlx::query(SELECT_LIST)
+            .bind(anchor.as_str())
+            .fetch_optional(&self.reader)
+            .await?;
         row.as_ref().map(list_of).transpose().map(Option::flatten)
     }
 
@@ -106,27 +104,50 @@ impl Store {
         }))
     }
 
-    /// Takes a delegate, in the place of the one before; none takes it back. `false` if the anchor isn't known, or there was none
-    /// to be taken back.
+    /// Takes a delegate, in the place of the one before, and the list from which it goes on, unless a newer one is there.
     ///
     /// # Errors
-    /// The database; the system's random numbers.
+    /// The database; the system's random numbers. Then nothing has changed.
     pub async fn set_delegate(
         &self,
         anchor: &AnchorName,
-        delegate: Option<(&[u8], &str)>,
-    ) -> Result<bool, StoreError> {
-        let (certificate, key) = delegate.unzip();
-        let seal = |key: &str| {
-            self.at_rest
-                .seal(anchor.as_str(), SIGNER_KEY, key.as_bytes())
-        };
-        let done = sqlx::query(
-            "UPDATE revocation_anchors SET signer_certificate = ?1, signer_key = ?2
-                WHERE anchor = ?3 AND (?2 IS NOT NULL OR signer_key IS NOT NULL)",
+        (certificate, key): (&[u8], &str),
+        list: Option<&List>,
+    ) -> Result<(), StoreError> {
+        let key = self
+            .at_rest
+            .seal(anchor.as_str(), SIGNER_KEY, key.as_bytes())?;
+        let mut transaction = self.writer.begin().await?;
+        sqlx::query(
+            "UPDATE revocation_anchors SET signer_certificate = ?, signer_key = ? WHERE anchor = ?",
         )
         .bind(certificate)
-        .bind(key.map(seal).transpose()?)
+        .bind(key)
+        .bind(anchor.as_str())
+        .execute(&mut *transaction)
+        .await?;
+        if let Some(list) = list {
+            let row = sqlx::query(SELECT_LIST)
+                .bind(anchor.as_str())
+                .fetch_optional(&mut *transaction)
+                .await?;
+            let known = row.as_ref().map(list_of).transpose()?.flatten();
+            if known.is_none_or(|known| known.number < list.number) {
+                put(&mut transaction, anchor, list).await?;
+            }
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    /// Forgets a delegate; `false` if there was none.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn drop_delegate(&self, anchor: &AnchorName) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "UPDATE revocation_anchors SET signer_certificate = NULL, signer_key = NULL
+                WHERE anchor = ? AND signer_key IS NOT NULL",
+        )
         .bind(anchor.as_str())
         .execute(&self.writer)
         .await?;
@@ -165,4 +186,5 @@ fn list_of(row: &SqliteRow) -> Result<Option<List>, StoreError> {
     })
 }
 
+const SELECT_LIST: &str = "SELECT crl, crl_number, crl_issuer FROM revocation_anchors WHERE anchor = ? AND crl IS NOT NULL";
 const SIGNER_KEY: &str = "list signer's key";
