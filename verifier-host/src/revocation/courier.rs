@@ -84,6 +84,8 @@ struct Courier<'a> {
     log: &'a Log,
     /// What the agent wants next; none if it has to be asked.
     next: Option<u64>,
+    /// An agent that knows no log is being sent all of it.
+    from_first: bool,
     /// The last entry of which it was heard how it went.
     heard: u64,
     /// There is more to be heard.
@@ -136,6 +138,7 @@ impl<'a> Courier<'a> {
             peer,
             log: &peer.log,
             next: Some(position + 1),
+            from_first: false,
             heard: position,
             more: false,
             pace: Pace::default(),
@@ -149,6 +152,7 @@ impl<'a> Courier<'a> {
             // Whether it booted anew matters only where there is something to act on.
             if self.peer.take_again() && self.log.last() > 0 {
                 (self.next, self.heard, self.more) = (None, 0, false);
+                self.from_first = false;
             }
             if !self.is_due() {
                 self.open = None;
@@ -243,17 +247,9 @@ impl<'a> Courier<'a> {
         let last = self.log.last();
         let before = self.peer.standing().position;
         let Some(log_id) = said.log_id else {
-            // It has acted on nothing in this boot; what it is sent is kept for its payload.
-            let next = self.next.unwrap_or(1);
-            self.next = Some(sent.map_or(next, |number| number + 1));
-            self.report(0, Speaks::Log, &[]).await?;
-            let more_to_send = self.next.is_some_and(|next| next <= last);
-            return Ok(match sent {
-                Some(_) if more_to_send => Step::Onward,
-                None if more_to_send && self.pace.is_fresh() => Step::Onward,
-                _ => Step::MuchLater,
-            });
+            return self.take_of_none(sent).await;
         };
+        self.from_first = false;
         if log_id != self.log.id {
             let reason = "it speaks of another log than the one that it was asked about";
             return Err(Fault::Refused(reason.to_owned()));
@@ -284,6 +280,26 @@ impl<'a> Courier<'a> {
             Step::Onward
         } else {
             Step::Later
+        })
+    }
+
+    /// The agent knows no log: it has acted on nothing in this boot. What it is sent is kept for its payload, from number 1 on.
+    async fn take_of_none(&mut self, sent: Option<u64>) -> Result<Step, Fault> {
+        let asked_first = self.next.is_none();
+        let sent_back = !self.from_first && sent != Some(1);
+        self.from_first = true;
+        self.next = match sent {
+            _ if sent_back => Some(1),
+            Some(number) => Some(number + 1),
+            None => self.next,
+        };
+        self.report(0, Speaks::Log, &[]).await?;
+        let more_to_send = self.next.is_some_and(|next| next <= self.log.last());
+        Ok(match sent {
+            _ if !more_to_send => Step::MuchLater,
+            None if asked_first => Step::Onward,
+            Some(_) if !sent_back => Step::Onward,
+            _ => Step::Later,
         })
     }
 

@@ -30,11 +30,6 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Whether nothing had to be waited for.
-    pub(super) const fn is_fresh(&self) -> bool {
-        self.waited == 0
-    }
-
     /// After an answer that moved nothing, at most so long.
     pub(super) fn later(&mut self, most: Duration) -> Duration {
         let pause = FIRST_POLL.saturating_mul(1 << self.waited.min(16));

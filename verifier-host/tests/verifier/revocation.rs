@@ -388,6 +388,26 @@ async fn entry_before_the_payload_is_brought_and_asked_about() {
 }
 
 #[tokio::test]
+async fn agent_that_knows_no_log_is_sent_all_of_it() {
+    let verifier = Verifier::start().await;
+    let (node, peer) = (verifier.agent(1).await, verifier.agent(2).await);
+    fleet(&verifier, &[("node", &node)]).await;
+    for _ in 0..3 {
+        verifier.revoke("node").await;
+    }
+    peer.lock().log = Some(Log::default());
+    peer.lock().lie = Some(|_| success(json!({ "log_id": null, "position": 0, "wanted": 1 })));
+    fleet(&verifier, &[("peer", &peer)]).await;
+    until("the log", || peer.lock().revocations.len() >= 3).await;
+    // And so is one that isn't asked before the next entry comes.
+    verifier.revoke("node").await;
+    until("the next entry", || peer.lock().revocations.len() >= 4).await;
+    checked(&peer.lock().revocations.clone());
+    verifier.until_passes("peer", 5).await;
+    assert_eq!(peer.lock().revocations.len(), 4, "once");
+}
+
+#[tokio::test]
 async fn nodes_hear_of_their_group_alone() {
     let verifier = Verifier::start().await;
     let names = [("north", "a"), ("south", "b"), ("nobody's", "c")];
