@@ -33,6 +33,7 @@ struct Place {
     rules: ActionRules,
     /// What the message is about, if it is an entry.
     kind: Option<Kind>,
+    message: &'static str,
 }
 
 /// Keeps what comes of actions.
@@ -70,6 +71,7 @@ impl Place {
             root,
             rules,
             kind: None,
+            message: MESSAGE,
         }
     }
 
@@ -112,7 +114,7 @@ impl Place {
             deadline: None,
         };
         let notice = Notice {
-            text: MESSAGE,
+            text: self.message,
             kind: self.kind,
         };
         let mut ended = Ended(Vec::new());
@@ -364,6 +366,31 @@ fn a_list_sets_off_its_own_actions_alone() {
         assert_eq!(place.told(), told, "{kind:?}");
         fs::remove_file(place.path("told")).unwrap();
     }
+}
+
+#[test]
+fn the_built_in_action_comes_first_where_there_is_a_list() {
+    let mut place = Place::new();
+    place.installed("crl_reload", "#!/bin/sh\necho reload >>told\n");
+    place.rules.configured = "crl_reload".into();
+    place.message = r#"{"type":"crl","crl":"AAAA"}"#;
+    for kind in [Kind::Crl, Kind::Revocation] {
+        place.kind = Some(kind);
+        let outcomes = place.notify();
+        let ends: Vec<_> = outcomes
+            .iter()
+            .map(|outcome| (&*outcome.name, outcome.ended.as_ref().unwrap().end))
+            .collect();
+        // No authority says that this list counts.
+        let wanted = [("update-crl", End::Exit(1)), ("crl_reload", End::Exit(0))];
+        assert_eq!(ends, wanted, "{kind:?}");
+        let told = outcomes[0].ended.as_ref().unwrap();
+        let told = String::from_utf8_lossy(&told.tail);
+        assert!(told.contains("cacert.crt"), "{told}");
+    }
+    // Keylime's messages bring none, whatever is in them.
+    place.kind = None;
+    assert_eq!(place.notify().len(), 1);
 }
 
 #[test]

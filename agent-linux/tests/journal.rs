@@ -13,7 +13,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_core::revocation::{
     Act, ActionEnd, HEAD_FILE, Heard, LedgerError, LogId, NoticeError, NoticeForm, Taken,
@@ -97,15 +97,19 @@ impl Place {
     }
 
     fn work_off(&self, revocations: &Revocations) {
-        let actions = Actions {
+        let payload = self.path("unzipped");
+        revocations.work_off(&self.actions(&payload), &false.into());
+    }
+
+    fn actions<'a>(&'a self, payload: &'a Path) -> Actions<'a> {
+        Actions {
             rules: &self.rules,
-            payload: &self.path("unzipped"),
+            payload,
             private: self.root.path(),
             identity: Identity::of_root("node-1"),
             output: OutputPolicy::Quiet,
             deadline: None,
-        };
-        revocations.work_off(&actions, &false.into());
+        }
     }
 
     /// What actions have told, and forget it.
@@ -425,6 +429,50 @@ fn what_comes_before_the_payload_waits_for_it() {
     place.work_off(&revocations);
     assert_eq!(place.told(), ["one 2", "two 2"]);
     assert_eq!(taken(&revocations, &new), Taken::Known);
+}
+
+#[test]
+fn a_payload_waits_for_the_action_that_runs_and_no_other() {
+    let place = Place::new();
+    let mut log = place.anchor.log("ab");
+    let head = log.head();
+    place.land(Some(&head));
+    let entry = log.revoke();
+    let slow = "#!/bin/sh\n: >running\nwhile [ ! -e go ]; do sleep 0.01; done\necho one >>told\n";
+    fs::write(place.rules.installed.join("one"), slow).unwrap();
+    let revocations = place.open();
+    let until = |what: &str, done: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !done() {
+            assert!(Instant::now() < deadline, "in vain: {what}");
+            std::thread::yield_now();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let payload = place.path("unzipped");
+            let cancel = false.into();
+            revocations.work(&place.actions(&payload), &cancel, &|_| {});
+        });
+        assert_eq!(taken(&revocations, &entry), Taken::Acting);
+        until("the first action", &|| place.path("running").exists());
+        let held = scope.spawn(|| {
+            revocations.hold();
+            (place.told(), outcomes(&revocations, &log, 0))
+        });
+        // By then it is asked for; a little later would prove no more.
+        std::thread::sleep(Duration::from_millis(50));
+        fs::write(place.path("go"), "").unwrap();
+        let held = held.join().unwrap();
+        // No payload has landed after all: it goes on where it was.
+        revocations.release();
+        until("the end", &|| {
+            outcomes(&revocations, &log, 0) == ["1: one two"]
+        });
+        revocations.stop();
+        assert_eq!(held, (vec!["one".into()], Vec::new()), "the second waits");
+        assert_eq!(place.told(), ["two 1"]);
+    });
 }
 
 #[test]
