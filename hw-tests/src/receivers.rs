@@ -112,12 +112,13 @@ impl<'site> Receivers<'site> {
         receiver.running.take().ok_or("it isn't running")?.kill()
     }
 
-    /// Starts one again.
+    /// Starts one again, and waits until it is done with the TPM: nobody keeps apart what many agents make in it.
     ///
     /// # Errors
     /// It can't be started.
     pub fn start_again(&mut self, number: usize) -> Result {
-        self.launch(number)
+        self.launch(number)?;
+        self.wait(number, "registered as")
     }
 
     /// What one has acted on: the numbers of entries, in order, each with the time since 1970 in microseconds.

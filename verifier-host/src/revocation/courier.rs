@@ -260,13 +260,18 @@ impl<'a> Courier<'a> {
         let in_log = |outcome: &Outcome| (1..=last).contains(&outcome.number);
         let outcomes: Vec<_> = said.outcomes.into_iter().filter(in_log).collect();
         let heard = outcomes.iter().map(|outcome| outcome.number).max();
-        self.report(position, Speaks::Log, &outcomes).await?;
-
         let heard_more = heard.is_some_and(|heard| heard > self.heard);
         self.heard = self.heard.max(heard.unwrap_or(0)).min(position);
         let behind = self.heard < position;
         // What it doesn't say when it is asked, it won't say.
         self.more = behind && (sent.is_some() || heard_more);
+        // Nobody shall see that it has acted before it is known how that went.
+        let position = match self.more {
+            true => self.heard.max(before).min(position),
+            false => position,
+        };
+        self.report(position, Speaks::Log, &outcomes).await?;
+
         if position == last && before < last {
             info!(agent = %self.node.id, log = self.log.id, "has acted on all revocations, up to number {last}");
         }
