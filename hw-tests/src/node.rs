@@ -360,15 +360,32 @@ impl<'site> Node<'site> {
         self.machine.unzipped().join(name)
     }
 
-    /// Whether anything of a payload is in the landing zone: nothing may be, until a node has passed.
+    /// Whether nothing is in the landing zone, and nothing in the agent's journal of revocations there: nothing may be, until a node
+    /// has passed.
     pub fn has_nothing(&self) -> bool {
-        let secure = self.machine.inside(KEYLIME).join("secure");
-        let entries = fs::read_dir(secure)
-            .map(|dir| dir.flatten().count())
-            .unwrap_or(0);
-        entries == 0
+        let journal = self.landing_zone().join(JOURNAL);
+        let mut journal = fs::read_dir(journal).into_iter().flatten().flatten();
+        self.landed().is_empty()
+            && journal.all(|file| file.metadata().is_ok_and(|found| found.len() == 0))
+    }
+
+    /// What is in the landing zone beside the agent's journal of revocations, by name.
+    pub fn landed(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.landing_zone())
+            .into_iter()
+            .flatten()
+            .flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter(|name| name != JOURNAL).collect()
+    }
+
+    fn landing_zone(&self) -> PathBuf {
+        self.machine.inside(KEYLIME).join("secure")
     }
 }
+
+/// What the agent notes of revocations, in the landing zone.
+const JOURNAL: &str = "revocations";
 
 /// The command line of an agent that listens at an address.
 fn serving<'site>(

@@ -123,7 +123,12 @@ impl Leg {
             Self::TenantToRegistrar => (Party::Tenant, Party::Registrar),
             Self::TenantToVerifier => (Party::Tenant, Party::Verifier),
             Self::ToAgent => {
-                let verifiers = ["/quotes/integrity", "/keys/vkey", "/notifications/"];
+                let verifiers = [
+                    "/quotes/integrity",
+                    "/keys/vkey",
+                    "/notifications/",
+                    "/revocations/",
+                ];
                 let is_verifiers = verifiers.iter().any(|route| exchange.path.contains(route));
                 let from = if is_verifiers {
                     Party::Verifier

@@ -82,6 +82,7 @@ impl Message {
         let parts = path.split('/').map(|part| match part {
             UUID => "{uuid}",
             version if is_version(version) => "v2",
+            log_id if is_log_id(log_id) => "{log_id}",
             part => part,
         });
         let path = parts.collect::<Vec<_>>().join("/");
@@ -103,6 +104,11 @@ impl Message {
 fn is_version(part: &str) -> bool {
     part.strip_prefix("v2.")
         .is_some_and(|minor| minor.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn is_log_id(part: &str) -> bool {
+    part.split_once('-')
+        .is_some_and(|(anchor, own)| (anchor.len(), own.len()) == (64, 16))
 }
 
 /// A kind of request.

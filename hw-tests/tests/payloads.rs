@@ -217,9 +217,8 @@ fn no_secret_left_beside_payload() {
         let node = Node::boot(&verifier, Swtpm::fresh(site)?)?;
         let tenant = Tenant::beside(&verifier)?;
         good_add_works(&tenant, &node)?;
-        let secure: Vec<_> = names(&node.machine().inside("/var/lib/keylime/secure"))?;
         assert_eq!(
-            secure,
+            node.landed(),
             ["unzipped"],
             "nothing but the payload is in the landing zone"
         );
@@ -436,10 +435,10 @@ fn assert_nothing_there(node: &Node<'_>, after: &str) {
         files.is_empty(),
         "{files:?} is in the landing zone after {after}"
     );
-    let secure = names(&node.machine().inside("/var/lib/keylime/secure")).unwrap_or_default();
+    let landed = node.landed();
     assert!(
-        secure.iter().all(|name| name == "unzipped"),
-        "{secure:?} is in the landing zone after {after}"
+        landed.iter().all(|name| name == "unzipped"),
+        "{landed:?} is in the landing zone after {after}"
     );
 }
 

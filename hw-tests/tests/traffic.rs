@@ -97,10 +97,35 @@ const DIFFERENCES: &[Meant] = &[
     (BULK, ".failure", WORDS),
     (BULK, ".unreachable", AWAY),
     (BULK, ".warnings", WORDS),
+    (SHOW, ".revocations", HEARD),
+    (BULK, ".revocations", HEARD),
     (
-        "Verifier to Agent: POST /v2/notifications/revocation",
+        REVOCATION,
         "(text).context (text).pcr",
         "Keylime names the PCR in event_id alone",
+    ),
+    (
+        REVOCATION,
+        "answer.results",
+        "how far the agent is in the log",
+    ),
+    (REVOCATION, "(text).log_id", ENTRY),
+    (REVOCATION, "(text).number", ENTRY),
+    (REVOCATION, "(text).previous", ENTRY),
+    (REVOCATION, "(text).time", ENTRY),
+    (REVOCATION, "(text).reason", ENTRY),
+    (REVOCATION, "(text).cert_serial", ENTRY),
+    (
+        "Verifier to Agent: GET /v2/revocations/outcomes?after&log_id",
+        "status",
+        "ours alone: how actions ended",
+    ),
+    ("Tenant to Verifier: PUT /v2/revocations", "status", LOGS),
+    ("Tenant to Verifier: GET /v2/revocations", "status", LOGS),
+    (
+        "Tenant to Verifier: GET /v2/revocations/{log_id}/peers",
+        "status",
+        LOGS,
     ),
     (
         "Tenant to Agent: GET /v2/agent/info",
@@ -128,6 +153,10 @@ const NEVER_ASKED: &[(&str, &str)] = &[
 
 const SHOW: &str = "Tenant to Verifier: GET /v2/agents/{uuid}";
 const BULK: &str = "Tenant to Verifier: GET /v2/agents/?bulk&verifier";
+const REVOCATION: &str = "Verifier to Agent: POST /v2/notifications/revocation";
+const ENTRY: &str = "an entry of a log; Keylime's agents ignore what they don't know";
+const LOGS: &str = "ours alone: revocation logs";
+const HEARD: &str = "which revocations the node has acted on";
 const NEVER_V: &str = "a secret that nobody needs to see again";
 const PROVIDED: &str = "V itself is never shown, whether it was sent is";
 const AWAY: &str = "away is not failed";
