@@ -14,6 +14,7 @@ use thiserror::Error;
 mod aggregate;
 mod ascii;
 mod binary;
+mod blocks;
 mod entry;
 mod hash;
 mod key;
@@ -210,7 +211,7 @@ pub fn check<E>(
         // Neither waits for the other: while the judge's memory is fetched, the processor begins to hash. What the line itself has
         // wrong is told first.
         let judged = judge(&entry);
-        pcr = bank.digest([&*pcr, &*extended(&entry, bank)?]);
+        pcr = hash::extend(bank, &pcr, &extended(&entry, bank)?);
         judged.map_err(|reason| ImaError::Refused { line, reason })?;
     }
     let at_least = at_least.max(from.lines);
@@ -250,7 +251,7 @@ fn extended<E>(entry: &Entry<'_>, bank: HashAlg) -> Result<Digest, ImaError<E>> 
         let ones = [0xFF; MAX_DIGEST_BYTES];
         return Ok(ones.into_iter().take(bank.digest_bytes()).collect());
     }
-    let got = entry.list_hash.digest(entry.data);
+    let (got, extended) = hash::both(entry.list_hash, bank, entry.data);
     if got != entry.template_hash {
         return Err(ImaError::TemplateHash {
             line,
@@ -259,10 +260,7 @@ fn extended<E>(entry: &Entry<'_>, bank: HashAlg) -> Result<Digest, ImaError<E>> 
             said: Hex(entry.template_hash).to_string(),
         });
     }
-    if entry.list_hash == ListHash::Sha2(bank) {
-        return Ok(got);
-    }
-    Ok(bank.digest([entry.data]))
+    Ok(extended)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The hash that a list's second column is made with.
 
 use agent_core::wire::quote::{Digest, HashAlg};
-use sha1::Digest as _;
+
+use super::blocks::{Blocks, SHA256_BYTES};
 
 /// A hash of template data. `ascii_runtime_measurements` has SHA-1, whatever the TPM's banks; newer kernels show other banks in
 /// files of their own.
@@ -48,10 +49,36 @@ impl ListHash {
     #[must_use]
     pub fn digest(self, bytes: &[u8]) -> Digest {
         match self {
-            Self::Sha1 => Digest::from_slice(&sha1::Sha1::digest(bytes)).unwrap_or_default(),
+            Self::Sha1 => Digest::from(Blocks::new(bytes).sha1()),
             Self::Sha2(hash) => hash.digest([bytes]),
         }
     }
+}
+
+/// The digests of the same bytes for a list and for a bank.
+pub(super) fn both(list: ListHash, bank: HashAlg, bytes: &[u8]) -> (Digest, Digest) {
+    // What nearly all lists and banks have is worth a shorter way.
+    if (list, bank) == (ListHash::Sha1, HashAlg::Sha256) {
+        let blocks = Blocks::new(bytes);
+        return (Digest::from(blocks.sha1()), Digest::from(blocks.sha256()));
+    }
+    let for_list = list.digest(bytes);
+    let for_bank = match list {
+        ListHash::Sha2(hash) if hash == bank => for_list.clone(),
+        _ => bank.digest([bytes]),
+    };
+    (for_list, for_bank)
+}
+
+/// The value of a PCR of this bank behind an extension.
+///
+/// Source: TPM 2.0 Library, Part 1, section 17.2 (`TPM2_PCR_Extend`).
+pub(super) fn extend(bank: HashAlg, pcr: &[u8], with: &[u8]) -> Digest {
+    if let (HashAlg::Sha256, Ok(pcr), Ok(with)) = (bank, pcr.try_into(), with.try_into()) {
+        let both: [[u8; SHA256_BYTES]; 2] = [pcr, with];
+        return Digest::from(Blocks::new(both.as_flattened()).sha256());
+    }
+    bank.digest([pcr, with])
 }
 
 /// Size of a SHA-1 digest.
