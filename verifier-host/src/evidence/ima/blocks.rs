@@ -9,6 +9,7 @@ use super::hash::SHA1_BYTES;
 
 /// Bytes, ready for both hashes.
 pub(super) struct Blocks<'a> {
+    bytes: &'a [u8],
     whole: &'a [[u8; BLOCK_BYTES]],
     /// The bytes that don't fill a block, a one, zeros, and how many bits there are.
     end: [[u8; BLOCK_BYTES]; 2],
@@ -30,10 +31,20 @@ impl<'a> Blocks<'a> {
         let last = if two { second } else { first };
         if let Some(count) = last.last_chunk_mut::<COUNT_BYTES>() {
             // The standard counts modulo 2^64 too.
-            let bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-            *count = bytes.wrapping_mul(8).to_be_bytes();
+            let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            *count = size.wrapping_mul(8).to_be_bytes();
         }
-        Self { whole, end, two }
+        Self {
+            bytes,
+            whole,
+            end,
+            two,
+        }
+    }
+
+    /// What is hashed, for other hashes.
+    pub(super) const fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
     pub(super) fn sha1(&self) -> [u8; SHA1_BYTES] {

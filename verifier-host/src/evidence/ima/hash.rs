@@ -48,26 +48,17 @@ impl ListHash {
     /// The digest of some bytes.
     #[must_use]
     pub fn digest(self, bytes: &[u8]) -> Digest {
+        self.of(&Blocks::new(bytes))
+    }
+
+    /// The digest of bytes that may be hashed once more.
+    pub(super) fn of(self, blocks: &Blocks<'_>) -> Digest {
         match self {
-            Self::Sha1 => Digest::from(Blocks::new(bytes).sha1()),
-            Self::Sha2(hash) => hash.digest([bytes]),
+            Self::Sha1 => Digest::from(blocks.sha1()),
+            Self::Sha2(HashAlg::Sha256) => Digest::from(blocks.sha256()),
+            Self::Sha2(hash) => hash.digest([blocks.bytes()]),
         }
     }
-}
-
-/// The digests of the same bytes for a list and for a bank.
-pub(super) fn both(list: ListHash, bank: HashAlg, bytes: &[u8]) -> (Digest, Digest) {
-    // What nearly all lists and banks have is worth a shorter way.
-    if (list, bank) == (ListHash::Sha1, HashAlg::Sha256) {
-        let blocks = Blocks::new(bytes);
-        return (Digest::from(blocks.sha1()), Digest::from(blocks.sha256()));
-    }
-    let for_list = list.digest(bytes);
-    let for_bank = match list {
-        ListHash::Sha2(hash) if hash == bank => for_list.clone(),
-        _ => bank.digest([bytes]),
-    };
-    (for_list, for_bank)
 }
 
 /// The value of a PCR of this bank behind an extension.
