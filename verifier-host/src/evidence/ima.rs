@@ -180,6 +180,9 @@ pub trait Judges {
     /// Begins to look for what the entry is judged by. What this asks of the memory comes while the entry is hashed.
     fn begin(&self, entry: &Entry<'_>) -> Self::Begun;
 
+    /// Asks the memory for what was found to be needed then. It comes while the entry is hashed for the bank.
+    fn fetch(&self, entry: &Entry<'_>, begun: &Self::Begun);
+
     /// Whether the entry may stand there, given what was begun for it.
     ///
     /// # Errors
@@ -192,6 +195,8 @@ impl<J: FnMut(&Entry<'_>) -> Result<(), E>, E> Judges for J {
     type Begun = ();
 
     fn begin(&self, _: &Entry<'_>) {}
+
+    fn fetch(&self, _: &Entry<'_>, (): &()) {}
 
     fn decide(&mut self, entry: &Entry<'_>, (): ()) -> Result<(), E> {
         self(entry)
@@ -239,13 +244,15 @@ pub fn check<J: Judges>(
             break;
         };
         let entry = entry.map_err(|reason| ImaError::Line { line, reason })?;
-        // The judge's memory is fetched during one hash, and during the other: nothing here waits for it.
+        // What the judge needs of the memory comes during one hash and the other: no step waits for what was asked for just before.
         let begun = judge.begin(&entry);
         let blocks = Blocks::new(entry.data);
         check_entry(&entry, &blocks)?;
+        judge.fetch(&entry, &begun);
+        let extended = extended(&entry, &blocks, bank);
         let judged = judge.decide(&entry, begun);
         judged.map_err(|reason| ImaError::Refused { line, reason })?;
-        pcr = hash::extend(bank, &pcr, &extended(&entry, &blocks, bank));
+        pcr = hash::extend(bank, &pcr, &extended);
     }
     let at_least = at_least.max(from.lines);
     Err(match behind {

@@ -214,12 +214,12 @@ fn unhex(hex: &[u8], out: &mut [u8]) -> Option<usize> {
 /// The bytes of eight letters, all of which are looked at together. If one is no digit, `broken` isn't zero afterwards.
 const fn four_bytes(letters: [u8; 8], broken: &mut u64) -> [u8; 4] {
     let letters = u64::from_le_bytes(letters);
-    // Of the digits, only those from `a` on have this bit. No sum of a byte reaches the next one's.
+    // Of the digits, only those from `a` on have this bit. No sum in a byte reaches the next one.
     let from_a = letters >> 6 & EACH;
-    let digits = (letters & 0x0F * EACH) + 9 * from_a;
+    let digits = (letters & 0x0F * EACH) + (from_a << 3 | from_a);
     let above_9 = (digits + 0x76 * EACH) >> 7 & EACH;
-    let written = digits + 0x30 * EACH + (b'a' - b'9' - 1) as u64 * above_9;
-    *broken |= written ^ letters | digits & 0x10 * EACH;
+    let high = 0x30 * EACH + (from_a << 5 | from_a << 4);
+    *broken |= letters & 0xF0 * EACH ^ high | above_9 ^ from_a | digits & 0x10 * EACH;
     let pairs = (digits << 4 | digits >> 8) & 0x00FF_00FF_00FF_00FF;
     let [a, b, _, _, c, d, _, _] = (pairs | pairs >> 8).to_le_bytes();
     [a, b, c, d]
@@ -235,4 +235,36 @@ fn number(text: &[u8]) -> Option<u32> {
         number.checked_mul(10)?.checked_add(digit.into())
     });
     number.filter(|_| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Letters that are looked at together, and those that are left.
+    #[test]
+    fn each_letter_is_a_lowercase_digit_or_none_wherever_it_stands() {
+        for at in 0..10 {
+            for letter in 0..=u8::MAX {
+                let mut hex = *b"0f1e2d3c4b";
+                hex[at] = letter;
+                let text = std::str::from_utf8(&hex).ok();
+                let text = text.filter(|text| !text.contains(|letter| "ABCDEF+".contains(letter)));
+                let byte = |at| u8::from_str_radix(text?.get(at..at + 2)?, 16).ok();
+                let want: Option<Vec<u8>> = (0..10).step_by(2).map(byte).collect();
+                let mut bytes = [0; 5];
+                let got = unhex(&hex, &mut bytes).map(|read| bytes[..read].to_vec());
+                assert_eq!(got, want, "{letter:#x} at {at}");
+            }
+        }
+        let mut bytes = [0; 4];
+        for (hex, want) in [
+            ("", Some(0)),
+            ("0", None),
+            ("012", None),
+            ("0123456789", None),
+        ] {
+            assert_eq!(unhex(hex.as_bytes(), &mut bytes), want, "{hex}");
+        }
+    }
 }

@@ -213,6 +213,10 @@ impl Judges for Judge<'_> {
         Begun(self.policy.digests.seek(entry.path))
     }
 
+    fn fetch(&self, entry: &Entry<'_>, Begun(sought): &Begun) {
+        self.policy.digests.fetch(entry.path, sought);
+    }
+
     fn decide(&mut self, entry: &Entry<'_>, begun: Begun) -> Result<(), Refusal> {
         if entry.list_hash != self.policy.log_hash {
             return Err(Refusal::ListHash {
