@@ -47,9 +47,7 @@ fn replay(
     let mut judge = Judge::new(policy, Learnt::default(), &PcrDump::empty(BANK));
     let from = Replayed::default();
     let list = list.as_bytes();
-    let matched = check(list, BANK, &from, quoted, 0, &mut |entry| {
-        judge.judge(entry)
-    });
+    let matched = check(list, BANK, &from, quoted, 0, &mut judge);
     matched.map(|matched| matched.replayed.lines)
 }
 

@@ -14,12 +14,15 @@ use thiserror::Error;
 mod aggregate;
 mod ascii;
 mod binary;
+mod blocks;
 mod entry;
 mod hash;
 mod key;
 mod list;
 mod signature;
 mod template;
+
+use blocks::Blocks;
 
 pub use aggregate::BootAggregate;
 pub use entry::{Content, Entry, FileDigest, MAX_DATA_BYTES, MAX_PATH_BYTES};
@@ -166,6 +169,40 @@ impl fmt::Display for Span<'_> {
     }
 }
 
+/// Who says whether an entry may stand in a list.
+pub trait Judges {
+    /// Why one may not.
+    type Refusal;
+
+    /// What was begun for one.
+    type Begun;
+
+    /// Begins to look for what the entry is judged by. What this asks of the memory comes while the entry is hashed.
+    fn begin(&self, entry: &Entry<'_>) -> Self::Begun;
+
+    /// Asks the memory for what was found to be needed then. It comes while the entry is hashed for the bank.
+    fn fetch(&self, entry: &Entry<'_>, begun: &Self::Begun);
+
+    /// Whether the entry may stand there, given what was begun for it.
+    ///
+    /// # Errors
+    /// It may not.
+    fn decide(&mut self, entry: &Entry<'_>, begun: Self::Begun) -> Result<(), Self::Refusal>;
+}
+
+impl<J: FnMut(&Entry<'_>) -> Result<(), E>, E> Judges for J {
+    type Refusal = E;
+    type Begun = ();
+
+    fn begin(&self, _: &Entry<'_>) {}
+
+    fn fetch(&self, _: &Entry<'_>, (): &()) {}
+
+    fn decide(&mut self, entry: &Entry<'_>, (): ()) -> Result<(), E> {
+        self(entry)
+    }
+}
+
 /// Replays a list in `bank` from the line after `from.lines` on, up to the line where PCR 10 is `quoted`, but never one before line
 /// `at_least`. Each entry up to there goes to `judge`, in order; the first that it refuses is the failure.
 ///
@@ -177,14 +214,14 @@ impl fmt::Display for Span<'_> {
 ///
 /// # Cost
 /// Linear in the list. Besides it, one entry is held in memory.
-pub fn check<E>(
+pub fn check<J: Judges>(
     list: &[u8],
     bank: HashAlg,
     from: &Replayed,
     quoted: &[u8],
     at_least: u64,
-    judge: &mut impl FnMut(&Entry<'_>) -> Result<(), E>,
-) -> Result<Matched, ImaError<E>> {
+    judge: &mut J,
+) -> Result<Matched, ImaError<J::Refusal>> {
     let mut pcr = start(from, bank)?;
     let mut lines = Lines::after(from.lines, list);
     let mut behind = None;
@@ -207,11 +244,15 @@ pub fn check<E>(
             break;
         };
         let entry = entry.map_err(|reason| ImaError::Line { line, reason })?;
-        // Neither waits for the other: while the judge's memory is fetched, the processor begins to hash. What the line itself has
-        // wrong is told first.
-        let judged = judge(&entry);
-        pcr = bank.digest([&*pcr, &*extended(&entry, bank)?]);
+        // What the judge needs of the memory comes during one hash and the other: no step waits for what was asked for just before.
+        let begun = judge.begin(&entry);
+        let blocks = Blocks::new(entry.data);
+        check_entry(&entry, &blocks)?;
+        judge.fetch(&entry, &begun);
+        let extended = extended(&entry, &blocks, bank);
+        let judged = judge.decide(&entry, begun);
         judged.map_err(|reason| ImaError::Refused { line, reason })?;
+        pcr = hash::extend(bank, &pcr, &extended);
     }
     let at_least = at_least.max(from.lines);
     Err(match behind {
@@ -239,18 +280,17 @@ fn start<E>(from: &Replayed, bank: HashAlg) -> Result<Digest, ImaError<E>> {
     }
 }
 
-/// What the kernel extended a bank with for this entry: the hash of the template data; for a violation ones.
-fn extended<E>(entry: &Entry<'_>, bank: HashAlg) -> Result<Digest, ImaError<E>> {
+/// Checks what an entry says of itself: its PCR, and the hash of its data.
+fn check_entry<E>(entry: &Entry<'_>, blocks: &Blocks<'_>) -> Result<(), ImaError<E>> {
     let line = entry.line;
     if entry.pcr != IMA_PCR {
         let (path, pcr) = (entry.path_text(), entry.pcr);
         return Err(ImaError::Pcr { line, path, pcr });
     }
     if entry.violation {
-        let ones = [0xFF; MAX_DIGEST_BYTES];
-        return Ok(ones.into_iter().take(bank.digest_bytes()).collect());
+        return Ok(());
     }
-    let got = entry.list_hash.digest(entry.data);
+    let got = entry.list_hash.of(blocks);
     if got != entry.template_hash {
         return Err(ImaError::TemplateHash {
             line,
@@ -259,10 +299,16 @@ fn extended<E>(entry: &Entry<'_>, bank: HashAlg) -> Result<Digest, ImaError<E>> 
             said: Hex(entry.template_hash).to_string(),
         });
     }
-    if entry.list_hash == ListHash::Sha2(bank) {
-        return Ok(got);
+    Ok(())
+}
+
+/// What the kernel extended a bank with for an entry that was checked: the hash of its data; for a violation ones.
+fn extended(entry: &Entry<'_>, blocks: &Blocks<'_>, bank: HashAlg) -> Digest {
+    if entry.violation {
+        let ones = [0xFF; MAX_DIGEST_BYTES];
+        return ones.into_iter().take(bank.digest_bytes()).collect();
     }
-    Ok(bank.digest([entry.data]))
+    ListHash::Sha2(bank).of(blocks)
 }
 
 #[cfg(test)]

@@ -151,7 +151,7 @@ fn runtime(
         &from,
         pcr,
         list.at_least,
-        &mut |entry| {
+        &mut |entry: &ima::Entry<'_>| {
             if let Err(refusal) = judge.judge(entry) {
                 if refused.len() < MOST_REFUSALS {
                     refused.push((entry.line, refusal));

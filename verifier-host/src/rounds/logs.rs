@@ -263,14 +263,7 @@ impl Asked {
         let at_least = seen.map_or(0, |known| known.seen);
         let pcr = quoted.value(IMA_PCR).unwrap_or_default();
         let mut judge = Judge::new(&kept.policy, learnt, quoted);
-        let matched = ima::check(
-            list.lines,
-            quoted.bank(),
-            &from,
-            pcr,
-            at_least,
-            &mut |entry| judge.judge(entry),
-        );
+        let matched = ima::check(list.lines, quoted.bank(), &from, pcr, at_least, &mut judge);
         let Matched { replayed, beyond } = matched.map_err(|error| refused(&error))?;
         Ok(Arc::new(Known {
             boot: boot(clock),

@@ -131,7 +131,7 @@ impl Machine {
         let (bank, known) = (HashAlg::Sha256, Replayed::default());
         let pcr = self.quoted.value(IMA_PCR).unwrap_or_default();
         let list = black_box(self.list.as_bytes());
-        let matched = check(list, bank, &known, pcr, 0, &mut |entry| judge.judge(entry))?;
+        let matched = check(list, bank, &known, pcr, 0, &mut judge)?;
         if matched.replayed.lines != LINES as u64 {
             return Err(format!("{} lines match", matched.replayed.lines).into());
         }

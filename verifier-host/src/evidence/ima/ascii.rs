@@ -4,7 +4,9 @@
 
 use memchr::{memchr, memrchr};
 
+use super::blocks::SHA256_BYTES;
 use super::entry::{MAX_DATA_BYTES, MAX_PATH_BYTES, quote};
+use super::hash::SHA1_BYTES;
 use super::list::{LineError, MAX_LINE_BYTES, MAX_TEMPLATE_HASH_BYTES};
 use super::template::{Field, LEGACY_NAME_BYTES, MAX_NAME_BYTES, Template};
 
@@ -40,7 +42,11 @@ pub(super) fn parse(
     data: &mut Vec<u8>,
 ) -> Result<Parts, LineError> {
     let (pcr, rest) = short_word(line, "PCR")?;
-    let (hash, rest) = word(rest, "template hash")?;
+    let (hash, rest) = match rest.split_at_checked(2 * SHA1_BYTES) {
+        // What nearly all lists have; a space in it is no digit.
+        Some((hash, [b' ', rest @ ..])) => (hash, rest),
+        _ => word(rest, "template hash")?,
+    };
     let (name, rest) = match short_word(rest, "template") {
         Err(_) if rest.len() <= MAX_NAME_BYTES => return Err(LineError::Ends { what: "fields" }),
         other => other?,
@@ -144,9 +150,12 @@ pub(super) fn push_legacy_name(name: &[u8], data: &mut Vec<u8>) -> Result<(), Li
 
 /// `ALG:HEX` or `KIND:ALG:HEX`: the names with their last colon, NUL, digest.
 fn push_digest(text: &[u8], data: &mut Vec<u8>) -> Result<(), LineError> {
-    let colon = memrchr(b':', text);
-    let (names, hex) = colon
-        .and_then(|colon| text.split_at_checked(colon + 1))
+    // What nearly all digests are; a colon in it is no digit.
+    let sha256 = text.len().checked_sub(2 * SHA256_BYTES);
+    let sha256 = sha256.and_then(|names| text.split_at_checked(names));
+    let (names, hex) = sha256
+        .filter(|(names, _)| names.ends_with(b":"))
+        .or_else(|| text.split_at_checked(memrchr(b':', text)? + 1))
         .ok_or_else(|| part("digest", text))?;
     data.extend_from_slice(names);
     data.push(0);
@@ -175,51 +184,49 @@ fn push_hex(what: &'static str, hex: &[u8], data: &mut Vec<u8>) -> Result<(), Li
             limit: MAX_DATA_BYTES,
         });
     }
-    let (pairs, rest) = hex.as_chunks::<2>();
-    let mut broken = 0;
-    data.extend(pairs.iter().map(|pair| byte(*pair, &mut broken)));
-    if broken & NO_NIBBLE != 0 || !rest.is_empty() {
-        return Err(part(what, hex));
-    }
+    let start = data.len();
+    data.resize(have, 0);
+    let bytes = data.get_mut(start..).and_then(|place| unhex(hex, place));
+    bytes.ok_or_else(|| part(what, hex))?;
     Ok(())
 }
 
-/// Reads lowercase hexadecimal into the start of `out`; the kernel writes no other.
+/// Reads lowercase hexadecimal into the start of `out`, and says how many bytes it is; the kernel writes no other.
 fn unhex(hex: &[u8], out: &mut [u8]) -> Option<usize> {
-    let (pairs, []) = hex.as_chunks::<2>() else {
-        return None;
-    };
-    let out = out.get_mut(..pairs.len())?;
+    let bytes = hex.len() / 2;
+    let (places, last_places) = out.get_mut(..bytes)?.as_chunks_mut::<4>();
+    let (letters, last_letters) = hex.as_chunks::<8>();
     let mut broken = 0;
-    for (place, pair) in out.iter_mut().zip(pairs) {
-        *place = byte(*pair, &mut broken);
+    for (place, letters) in places.iter_mut().zip(letters) {
+        *place = four_bytes(*letters, &mut broken);
     }
-    (broken & NO_NIBBLE == 0).then_some(pairs.len())
-}
-
-/// The byte of two letters; what isn't one sets [`NO_NIBBLE`] in `broken`.
-const fn byte([high, low]: [u8; 2], broken: &mut u8) -> u8 {
-    let (high, low) = (nibble(high), nibble(low));
-    *broken |= high | low;
-    high << 4 | low & 0x0F
-}
-
-const fn nibble(letter: u8) -> u8 {
-    NIBBLES[letter as usize]
-}
-
-/// Set in what stands for a letter that is no digit.
-const NO_NIBBLE: u8 = 0x80;
-
-const NIBBLES: [u8; 256] = {
-    let mut table = [NO_NIBBLE; 256];
-    let mut value = 0;
-    while value < 16 {
-        table[b"0123456789abcdef"[value as usize] as usize] = value;
-        value += 1;
+    let (pairs, odd) = last_letters.as_chunks::<2>();
+    for (place, [high, low]) in last_places.iter_mut().zip(pairs) {
+        let [byte, ..] = four_bytes(
+            [*high, *low, b'0', b'0', b'0', b'0', b'0', b'0'],
+            &mut broken,
+        );
+        *place = byte;
     }
-    table
-};
+    (broken == 0 && odd.is_empty()).then_some(bytes)
+}
+
+/// The bytes of eight letters, all of which are looked at together. If one is no digit, `broken` isn't zero afterwards.
+const fn four_bytes(letters: [u8; 8], broken: &mut u64) -> [u8; 4] {
+    let letters = u64::from_le_bytes(letters);
+    // Of the digits, only those from `a` on have this bit. No sum in a byte reaches the next one.
+    let from_a = letters >> 6 & EACH;
+    let digits = (letters & 0x0F * EACH) + (from_a << 3 | from_a);
+    let above_9 = (digits + 0x76 * EACH) >> 7 & EACH;
+    let high = 0x30 * EACH + (from_a << 5 | from_a << 4);
+    *broken |= letters & 0xF0 * EACH ^ high | above_9 ^ from_a | digits & 0x10 * EACH;
+    let pairs = (digits << 4 | digits >> 8) & 0x00FF_00FF_00FF_00FF;
+    let [a, b, _, _, c, d, _, _] = (pairs | pairs >> 8).to_le_bytes();
+    [a, b, c, d]
+}
+
+/// One in each byte.
+const EACH: u64 = u64::from_le_bytes([1; 8]);
 
 /// A number in decimal, as the kernel prints it.
 fn number(text: &[u8]) -> Option<u32> {
@@ -228,4 +235,36 @@ fn number(text: &[u8]) -> Option<u32> {
         number.checked_mul(10)?.checked_add(digit.into())
     });
     number.filter(|_| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Letters that are looked at together, and those that are left.
+    #[test]
+    fn each_letter_is_a_lowercase_digit_or_none_wherever_it_stands() {
+        for at in 0..10 {
+            for letter in 0..=u8::MAX {
+                let mut hex = *b"0f1e2d3c4b";
+                hex[at] = letter;
+                let text = std::str::from_utf8(&hex).ok();
+                let text = text.filter(|text| !text.contains(|letter| "ABCDEF+".contains(letter)));
+                let byte = |at| u8::from_str_radix(text?.get(at..at + 2)?, 16).ok();
+                let want: Option<Vec<u8>> = (0..10).step_by(2).map(byte).collect();
+                let mut bytes = [0; 5];
+                let got = unhex(&hex, &mut bytes).map(|read| bytes[..read].to_vec());
+                assert_eq!(got, want, "{letter:#x} at {at}");
+            }
+        }
+        let mut bytes = [0; 4];
+        for (hex, want) in [
+            ("", Some(0)),
+            ("0", None),
+            ("012", None),
+            ("0123456789", None),
+        ] {
+            assert_eq!(unhex(hex.as_bytes(), &mut bytes), want, "{hex}");
+        }
+    }
 }

@@ -186,6 +186,10 @@ fn with_alg(field: Field, value: &[u8]) -> Result<FileDigest<'_>, LineError> {
         let end = value.iter().position(|byte| *byte == 0)?;
         let (names, digest) = value.split_at_checked(end)?;
         let (_, bytes) = digest.split_first()?;
+        if let Some(alg) = usual(names) {
+            let kind = None;
+            return Some(FileDigest { kind, alg, bytes });
+        }
         let names = std::str::from_utf8(names).ok()?.strip_suffix(':')?;
         let (kind, alg) = match (field, names.split_once(':')) {
             (Field::DigestNgV2, Some((kind, alg))) => (Some(kind), alg),
@@ -196,6 +200,17 @@ fn with_alg(field: Field, value: &[u8]) -> Result<FileDigest<'_>, LineError> {
         Some(FileDigest { kind, alg, bytes })
     };
     parts().ok_or_else(|| LineError::Data { field: "d-ng" })
+}
+
+/// The hash that stands alone, if it is a usual one, which is known without reading its name.
+const fn usual(names: &[u8]) -> Option<&'static str> {
+    Some(match names {
+        b"sha1:" => "sha1",
+        b"sha256:" => "sha256",
+        b"sha384:" => "sha384",
+        b"sha512:" => "sha512",
+        _ => return None,
+    })
 }
 
 /// A name with its NUL.

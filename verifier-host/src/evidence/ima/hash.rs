@@ -1,7 +1,8 @@
 //! The hash that a list's second column is made with.
 
 use agent_core::wire::quote::{Digest, HashAlg};
-use sha1::Digest as _;
+
+use super::blocks::{Blocks, SHA256_BYTES};
 
 /// A hash of template data. `ascii_runtime_measurements` has SHA-1, whatever the TPM's banks; newer kernels show other banks in
 /// files of their own.
@@ -47,11 +48,28 @@ impl ListHash {
     /// The digest of some bytes.
     #[must_use]
     pub fn digest(self, bytes: &[u8]) -> Digest {
+        self.of(&Blocks::new(bytes))
+    }
+
+    /// The digest of bytes that may be hashed once more.
+    pub(super) fn of(self, blocks: &Blocks<'_>) -> Digest {
         match self {
-            Self::Sha1 => Digest::from_slice(&sha1::Sha1::digest(bytes)).unwrap_or_default(),
-            Self::Sha2(hash) => hash.digest([bytes]),
+            Self::Sha1 => Digest::from(blocks.sha1()),
+            Self::Sha2(HashAlg::Sha256) => Digest::from(blocks.sha256()),
+            Self::Sha2(hash) => hash.digest([blocks.bytes()]),
         }
     }
+}
+
+/// The value of a PCR of this bank behind an extension.
+///
+/// Source: TPM 2.0 Library, Part 1, section 17.2 (`TPM2_PCR_Extend`).
+pub(super) fn extend(bank: HashAlg, pcr: &[u8], with: &[u8]) -> Digest {
+    if let (HashAlg::Sha256, Ok(pcr), Ok(with)) = (bank, pcr.try_into(), with.try_into()) {
+        let both: [[u8; SHA256_BYTES]; 2] = [pcr, with];
+        return Digest::from(Blocks::new(both.as_flattened()).sha256());
+    }
+    bank.digest([pcr, with])
 }
 
 /// Size of a SHA-1 digest.

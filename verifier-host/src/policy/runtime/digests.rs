@@ -5,6 +5,7 @@
 //! names files on a node, may choose names as he likes: the hash by which they are found has a random key.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::hint::black_box;
 use std::iter;
 use std::num::NonZeroU32;
 
@@ -29,6 +30,14 @@ struct Slot {
     tag: NonZeroU32,
     /// Where it begins in what is packed.
     place: u32,
+}
+
+/// A name that is looked for: where the search begins, with what stands there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sought {
+    first: usize,
+    tag: NonZeroU32,
+    slot: Option<Slot>,
 }
 
 /// The digests of a name, in the order of the policy.
@@ -113,19 +122,58 @@ impl Digests {
     /// A name's digests; `None` if it isn't there.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<Listed<'_>> {
+        self.find(name, self.seek(name))
+    }
+
+    /// Begins to look for a name. The slot is read here, and first looked at by [`find`](Self::find): what is done in between doesn't
+    /// wait for it.
+    pub(super) fn seek(&self, name: &[u8]) -> Sought {
         let (first, tag) = self.first(name);
+        let slot = self.slots.get(first).copied().flatten();
+        Sought { first, tag, slot }
+    }
+
+    /// Reads a byte of each line of the cache that the name and its first digest are in, if they are where the search begins.
+    pub(super) fn fetch(&self, name: &[u8], sought: &Sought) {
+        let place = sought
+            .slot
+            .and_then(|slot| usize::try_from(slot.place).ok());
+        let rest = place.and_then(|place| self.packed.get(place..));
+        let rest = rest.unwrap_or_default();
+        let near = rest.get(..HEAD_BYTES + name.len() + 1 + USUAL_DIGEST_BYTES);
+        let bytes = near.unwrap_or(rest).iter().step_by(CACHE_LINE_BYTES);
+        black_box(bytes.fold(0, |all, byte| all | byte));
+    }
+
+    /// The digests of a name that was begun to look for; `None` if it isn't there.
+    pub(super) fn find(&self, name: &[u8], sought: Sought) -> Option<Listed<'_>> {
+        let Sought { first, tag, slot } = sought;
         let (before, behind) = self.slots.split_at_checked(first)?;
-        for slot in behind.iter().chain(before) {
-            let slot = (*slot)?;
-            if slot.tag != tag {
-                continue;
-            }
-            let (found, listed) = record(&self.packed, slot.place)?;
-            if found == name {
+        let mut others = behind.iter().skip(1).chain(before);
+        let mut slot = slot?;
+        loop {
+            if slot.tag == tag
+                && let Some(listed) = self.listed_at(slot.place, name)
+            {
                 return Some(listed);
             }
+            slot = (*others.next()?)?;
         }
-        None
+    }
+
+    /// The digests at a place, if they are this name's. All that is read there is found by the size of the name that is asked for, so
+    /// that nothing waits for the size that stands there.
+    fn listed_at(&self, place: u32, name: &[u8]) -> Option<Listed<'_>> {
+        let rest = self.packed.get(usize::try_from(place).ok()?..)?;
+        let (head, rest) = rest.split_first_chunk::<HEAD_BYTES>()?;
+        let (found, rest) = rest.split_at_checked(name.len())?;
+        let [name_bytes, digest_bytes] = sizes(*head)?;
+        let same = name_bytes == name.len() && found == name;
+        if same {
+            rest.get(..digest_bytes).map(Listed)
+        } else {
+            None
+        }
     }
 
     /// Whether a name is there.
@@ -175,16 +223,27 @@ impl Eq for Digests {}
 
 /// A name and its digests, of which the sizes stand in front.
 fn record(packed: &[u8], place: u32) -> Option<(&[u8], Listed<'_>)> {
-    let size = |bytes: [u8; 4]| usize::try_from(u32::from_le_bytes(bytes)).ok();
     let rest = packed.get(usize::try_from(place).ok()?..)?;
-    let (name_bytes, rest) = rest.split_first_chunk()?;
-    let (digest_bytes, rest) = rest.split_first_chunk()?;
-    let (name, rest) = rest.split_at_checked(size(*name_bytes)?)?;
-    Some((name, Listed(rest.get(..size(*digest_bytes)?)?)))
+    let (head, rest) = rest.split_first_chunk()?;
+    let [name_bytes, digest_bytes] = sizes(*head)?;
+    let (name, rest) = rest.split_at_checked(name_bytes)?;
+    Some((name, Listed(rest.get(..digest_bytes)?)))
+}
+
+fn sizes(head: [u8; HEAD_BYTES]) -> Option<[usize; 2]> {
+    let [a, b, c, d, e, f, g, h] = head;
+    let size = |bytes| usize::try_from(u32::from_le_bytes(bytes)).ok();
+    Some([size([a, b, c, d])?, size([e, f, g, h])?])
 }
 
 /// Both sizes of a record.
 const HEAD_BYTES: usize = 2 * size_of::<u32>();
+
+/// A digest of SHA-256.
+const USUAL_DIGEST_BYTES: usize = 32;
+
+/// What a processor fetches at once; where it is another size, some is fetched late.
+const CACHE_LINE_BYTES: usize = 64;
 
 /// Slots of a table that isn't empty.
 const MIN_SLOTS: usize = 16;

@@ -7,10 +7,12 @@
 
 use agent_core::wire::quote::PcrDump;
 
+use super::digests::{Listed, Sought};
 use super::refusal::{Named, Part};
 use super::{Digests, Refusal, RuntimePolicy};
 use crate::evidence::ima::{
-    BOOT_AGGREGATE, BootAggregate, Content, Entry, FileDigest, FileKey, FileSignature, ListHash,
+    BOOT_AGGREGATE, BootAggregate, Content, Entry, FileDigest, FileKey, FileSignature, Judges,
+    ListHash,
 };
 
 /// The most keys that are learnt from one node. Kernels have some dozens.
@@ -53,26 +55,11 @@ impl<'a> Judge<'a> {
     /// # Errors
     /// [`Refusal`].
     pub fn judge(&mut self, entry: &Entry<'_>) -> Result<(), Refusal> {
-        if entry.list_hash != self.policy.log_hash {
-            return Err(Refusal::ListHash {
-                got: entry.list_hash,
-                want: self.policy.log_hash,
-            });
-        }
-        match entry.content {
-            _ if entry.violation && self.policy.excludes.matches(entry.path) => Ok(()),
-            _ if entry.violation => Err(Refusal::Violation {
-                path: entry.path_text(),
-            }),
-            Content::Buffer(buffer) => self.judge_buffer(entry, buffer),
-            Content::Signed(signature) => self.judge_signed(entry, signature),
-            Content::File if entry.path == BOOT_AGGREGATE => self.judge_aggregate(entry),
-            Content::File => self.listed(Part::Files, entry),
-        }
+        self.decide(entry, self.begin(entry))
     }
 
     /// The quote's PCRs decide where they can; else the policy lists the value.
-    fn judge_aggregate(&self, entry: &Entry<'_>) -> Result<(), Refusal> {
+    fn judge_aggregate(&self, entry: &Entry<'_>, begun: Begun) -> Result<(), Refusal> {
         let agrees = self
             .aggregate
             .as_ref()
@@ -83,14 +70,19 @@ impl<'a> Judge<'a> {
                 got: Named::digest(&entry.digest),
                 quoted: Named::bytes(aggregate.value()),
             }),
-            None => self.listed(Part::Files, entry),
+            None => self.listed_file(entry, begun),
         }
     }
 
     /// A signature by a known key, or a listed digest, lets a file pass. If nothing does, the digest is the reason where one is listed.
-    fn judge_signed(&self, entry: &Entry<'_>, signature: &[u8]) -> Result<(), Refusal> {
+    fn judge_signed(
+        &self,
+        entry: &Entry<'_>,
+        signature: &[u8],
+        begun: Begun,
+    ) -> Result<(), Refusal> {
         let signed = self.verify(entry, signature);
-        match (signed, self.listed(Part::Files, entry)) {
+        match (signed, self.listed_file(entry, begun)) {
             (Ok(()), _) | (_, Ok(())) => Ok(()),
             (Err(reason), Err(Refusal::Unknown { .. })) if self.has_keys() => Err(reason),
             (_, refused) => refused,
@@ -172,6 +164,15 @@ impl<'a> Judge<'a> {
         Ok(())
     }
 
+    /// Whether the policy lists the entry as a file, or its path is excluded.
+    fn listed_file(&self, entry: &Entry<'_>, Begun(sought): Begun) -> Result<(), Refusal> {
+        let digests = &self.policy.digests;
+        if allows(digests.find(entry.path, sought), entry) {
+            return Ok(());
+        }
+        self.excluded(Part::Files, entry, digests)
+    }
+
     /// Whether a part of the policy lists the entry, or its path is excluded.
     fn listed(&self, part: Part, entry: &Entry<'_>) -> Result<(), Refusal> {
         let digests = match part {
@@ -179,7 +180,16 @@ impl<'a> Judge<'a> {
             Part::Keyrings => &self.policy.keyrings,
             Part::Buffers => &self.policy.buffers,
         };
-        if lists(digests, entry) || self.policy.excludes.matches(entry.path) {
+        if lists(digests, entry) {
+            return Ok(());
+        }
+        self.excluded(part, entry, digests)
+    }
+
+    /// Whether the path of an entry that isn't listed is excluded.
+    #[cold]
+    fn excluded(&self, part: Part, entry: &Entry<'_>, digests: &Digests) -> Result<(), Refusal> {
+        if self.policy.excludes.matches(entry.path) {
             return Ok(());
         }
         let (path, got) = (entry.path_text(), Named::digest(&entry.digest));
@@ -195,8 +205,47 @@ impl<'a> Judge<'a> {
     }
 }
 
+impl Judges for Judge<'_> {
+    type Refusal = Refusal;
+    type Begun = Begun;
+
+    fn begin(&self, entry: &Entry<'_>) -> Begun {
+        Begun(self.policy.digests.seek(entry.path))
+    }
+
+    fn fetch(&self, entry: &Entry<'_>, Begun(sought): &Begun) {
+        self.policy.digests.fetch(entry.path, sought);
+    }
+
+    fn decide(&mut self, entry: &Entry<'_>, begun: Begun) -> Result<(), Refusal> {
+        if entry.list_hash != self.policy.log_hash {
+            return Err(Refusal::ListHash {
+                got: entry.list_hash,
+                want: self.policy.log_hash,
+            });
+        }
+        match entry.content {
+            _ if entry.violation && self.policy.excludes.matches(entry.path) => Ok(()),
+            _ if entry.violation => Err(Refusal::Violation {
+                path: entry.path_text(),
+            }),
+            Content::Buffer(buffer) => self.judge_buffer(entry, buffer),
+            Content::Signed(signature) => self.judge_signed(entry, signature, begun),
+            Content::File if entry.path == BOOT_AGGREGATE => self.judge_aggregate(entry, begun),
+            Content::File => self.listed_file(entry, begun),
+        }
+    }
+}
+
+/// Where the search for an entry's path among the files of the policy begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun(Sought);
+
 fn lists(digests: &Digests, entry: &Entry<'_>) -> bool {
-    let allowed = digests.get(entry.path);
+    allows(digests.get(entry.path), entry)
+}
+
+fn allows(allowed: Option<Listed<'_>>, entry: &Entry<'_>) -> bool {
     allowed.is_some_and(|allowed| allowed.iter().any(|digest| digest == entry.digest.bytes))
 }
 

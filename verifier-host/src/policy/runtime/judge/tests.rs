@@ -568,7 +568,7 @@ fn failures_have_keylimes_names() {
         &Replayed::default(),
         &no_pcr,
         0,
-        &mut |entry| judge.judge(entry),
+        &mut judge,
     );
     let error = result.unwrap_err();
     assert_eq!(error.event(), "ima.validation.ima-ng.runtime_policy_hash");
@@ -578,7 +578,7 @@ fn failures_have_keylimes_names() {
         &Replayed::default(),
         &no_pcr,
         0,
-        &mut |_| Ok(()),
+        &mut |_: &Entry<'_>| Ok(()),
     )
     .unwrap_err();
     assert_eq!(empty.event(), "ima.pcr_mismatch");
