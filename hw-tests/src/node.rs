@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::Result;
 use crate::machine::{KEYLIME, Machine, PROGRAMS};
 use crate::network::Network;
+use crate::payload::SECRET;
 use crate::process::{LIMIT, Log, Program};
 use crate::servers::{Servers, VERIFIER_PORT};
 use crate::site::{Site, fresh_address};
@@ -360,13 +361,16 @@ impl<'site> Node<'site> {
         self.machine.unzipped().join(name)
     }
 
-    /// Whether nothing is in the landing zone, and nothing in the agent's journal of revocations there: nothing may be, until a node
-    /// has passed.
+    /// Whether nothing of a payload is in the landing zone: nothing may be, until a node has passed. What it hears of revocations
+    /// meanwhile, its own maybe, is kept there.
     pub fn has_nothing(&self) -> bool {
-        let journal = self.landing_zone().join(JOURNAL);
-        let mut journal = fs::read_dir(journal).into_iter().flatten().flatten();
-        self.landed().is_empty()
-            && journal.all(|file| file.metadata().is_ok_and(|found| found.len() == 0))
+        let journal = fs::read_dir(self.landing_zone().join(JOURNAL));
+        let mut journal = journal.into_iter().flatten().flatten();
+        let is_clean = |entry: fs::DirEntry| {
+            let text = fs::read(entry.path()).unwrap_or_default();
+            !String::from_utf8_lossy(&text).contains(SECRET)
+        };
+        self.landed().is_empty() && journal.all(is_clean)
     }
 
     /// What is in the landing zone beside the agent's journal of revocations, by name.
