@@ -77,7 +77,7 @@ fn split_word<'a>(
     end: Option<usize>,
     what: &'static str,
 ) -> Result<(&'a [u8], &'a [u8]), LineError> {
-    let end = end.ok_or_else(|| LineError::Ends { what })?;
+    let end = end.ok_or(LineError::Ends { what })?;
     let (word, rest) = text.split_at_checked(end).unwrap_or_default();
     Ok((word, rest.get(1..).unwrap_or_default()))
 }
@@ -216,10 +216,10 @@ const fn four_bytes(letters: [u8; 8], broken: &mut u64) -> [u8; 4] {
     let letters = u64::from_le_bytes(letters);
     // Of the digits, only those from `a` on have this bit. No sum in a byte reaches the next one.
     let from_a = letters >> 6 & EACH;
-    let digits = (letters & 0x0F * EACH) + (from_a << 3 | from_a);
+    let digits = (letters & (0x0F * EACH)) + (from_a << 3 | from_a);
     let above_9 = (digits + 0x76 * EACH) >> 7 & EACH;
     let high = 0x30 * EACH + (from_a << 5 | from_a << 4);
-    *broken |= letters & 0xF0 * EACH ^ high | above_9 ^ from_a | digits & 0x10 * EACH;
+    *broken |= letters & (0xF0 * EACH) ^ high | above_9 ^ from_a | digits & (0x10 * EACH);
     let pairs = (digits << 4 | digits >> 8) & 0x00FF_00FF_00FF_00FF;
     let [a, b, _, _, c, d, _, _] = (pairs | pairs >> 8).to_le_bytes();
     [a, b, c, d]

@@ -91,7 +91,7 @@ pub(super) struct Head<'a> {
 /// Reads what an entry's template data say.
 pub(super) fn read<'a>(head: Head<'a>, data: &'a [u8]) -> Result<Entry<'a>, LineError> {
     let have = head.template_hash.len();
-    let list_hash = ListHash::of_size(have).ok_or_else(|| LineError::TemplateHashSize { have })?;
+    let list_hash = ListHash::of_size(have).ok_or(LineError::TemplateHashSize { have })?;
     let mut parts = Parts::default();
     if head.template.is_legacy() {
         parts.take_legacy(data)?;
@@ -147,7 +147,7 @@ impl<'a> Parts<'a> {
         let digest_bytes = data.len().checked_sub(template::LEGACY_NAME_BYTES);
         let (digest, name) = digest_bytes
             .and_then(|at| data.split_at_checked(at))
-            .ok_or_else(|| LineError::Data { field: "n" })?;
+            .ok_or(LineError::Data { field: "n" })?;
         let end = name.iter().position(|byte| *byte == 0);
         self.digest = Some(without_alg(digest)?);
         self.path = end.and_then(|end| name.get(..end));
@@ -199,7 +199,7 @@ fn with_alg(field: Field, value: &[u8]) -> Result<FileDigest<'_>, LineError> {
         let kind = kind.filter(|kind| *kind != "ima");
         Some(FileDigest { kind, alg, bytes })
     };
-    parts().ok_or_else(|| LineError::Data { field: "d-ng" })
+    parts().ok_or(LineError::Data { field: "d-ng" })
 }
 
 /// The hash that stands alone, if it is a usual one, which is known without reading its name.

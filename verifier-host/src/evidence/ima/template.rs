@@ -133,5 +133,5 @@ pub(super) fn split_sized(data: &[u8]) -> Result<(&[u8], &[u8]), LineError> {
         let (length, rest) = data.split_first_chunk()?;
         rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)
     };
-    split().ok_or_else(|| LineError::Data { field: "a length" })
+    split().ok_or(LineError::Data { field: "a length" })
 }
