@@ -172,6 +172,31 @@ fn node_with_an_unknown_file_never_gets_its_secret() {
     });
 }
 
+/// A line of IMA's list is a criterion like any other: the documented action runs when it fails.
+#[test]
+fn documented_action_runs_when_a_line_fails() {
+    story(|site| {
+        let verifier = Verifier::start(site)?;
+        let tenant = Tenant::beside(&verifier)?;
+        write_policy(&tenant, "policy.json", &[SHELL])?;
+        let (node, list) = listening(&verifier, "list")?;
+        let folder = tenant.work().join("payload");
+        payload::documented_with_action(&folder)?;
+        add(
+            &tenant,
+            &node.ip(),
+            &node.uuid()?,
+            &["--runtime-policy", "policy.json"],
+        )?;
+        wait_for_secret(&node)?;
+        list.measure(node.tpm(), &[IMPLANT])?;
+        until(LIMIT, "the documented action", || {
+            let key = node.machine().root().join(".ssh/payload_id_rsa");
+            (!key.exists()).then_some(())
+        })
+    });
+}
+
 /// The line that was asked for first, and how many came.
 fn asked_and_came(exchange: &Exchange) -> Option<(u64, usize)> {
     let (_, query) = exchange.path.split_once("/quotes/integrity?")?;

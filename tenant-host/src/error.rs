@@ -72,6 +72,17 @@ pub enum RotateError {
         "the node registered with another EK or AK than the last deposit was sealed for: if that is right, `-c update --push-model` begins anew"
     )]
     OtherKeys,
+    /// The verifier would revoke another certificate than the payload brings.
+    #[error(
+        "the payload would bring the node certificate {brought}, and the verifier would revoke {} if the node failed: `-c update --push-model` tells it of the new one",
+        .known.map_or_else(|| "none".to_owned(), |known| format!("certificate {known}"))
+    )]
+    AnotherCertificate {
+        /// The serial number that the verifier knows.
+        known: Option<u64>,
+        /// The serial number of the payload's.
+        brought: u64,
+    },
 }
 
 /// Why a command failed.

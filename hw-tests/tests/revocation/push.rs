@@ -77,6 +77,48 @@ fn provisioned_node_catches_up_once_after_its_script() {
     });
 }
 
+/// A rotation that brings another certificate than the verifier would revoke leaves everything as it is.
+#[test]
+fn rotation_brings_no_certificate_that_the_verifier_does_not_know() {
+    story(|site| {
+        let verifier = Verifier::start(site)?;
+        let tenant = Tenant::beside(&verifier)?;
+        noting(&tenant)?;
+        let mut peer = calling(&verifier, &tenant, "provision", &["--deadline", "30s"])?;
+        peer.launch()?;
+        let uuid = peer.wait_until_registered()?;
+        deposit(&tenant, &uuid)?;
+        peer.wait_for_end()?;
+        let rotate = [
+            "-c",
+            "rotate",
+            "-u",
+            &uuid,
+            "--cert",
+            "myca",
+            "--include",
+            "payload",
+        ];
+        tenant.does(&rotate)?;
+        tenant.does(&["ca", "revoke", "-d", "myca", &uuid])?;
+        let told = tenant.fails(&rotate)?;
+        told.says(&["certificate", "-c update --push-model"])?;
+        let again = [
+            "-c",
+            "update",
+            "-u",
+            &uuid,
+            "--push-model",
+            "--cert",
+            "myca",
+        ];
+        let what = ["--include", "payload", "--tpm_policy", ZERO_POLICY];
+        tenant.does(&[&again[..], &what].concat())?;
+        tenant.does(&rotate)?;
+        Ok(())
+    });
+}
+
 fn calling<'site>(
     verifier: &Verifier<'site>,
     tenant: &Tenant<'_>,

@@ -217,5 +217,11 @@ pub(super) fn group_in(metadata: &str) -> Option<String> {
     Some(group.to_owned())
 }
 
+/// The certificate's serial number in what the verifier was told of a node.
+pub(super) fn serial_in(metadata: &str) -> Option<u64> {
+    let metadata: Value = serde_json::from_str(metadata).ok()?;
+    metadata.get("cert_serial")?.as_u64()
+}
+
 #[cfg(test)]
 mod tests;

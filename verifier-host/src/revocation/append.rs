@@ -237,7 +237,8 @@ impl Revocations {
                 operator,
                 list: None,
             } => {
-                let list = self.delegates_list(anchor, &node, operator, newest).await;
+                let ceased = operator && has_ceased(&failure.reason);
+                let list = self.delegates_list(anchor, &node, ceased, newest).await;
                 Ok(News::Node {
                     node,
                     failure,
@@ -265,7 +266,7 @@ impl Revocations {
         &self,
         anchor: &Anchor,
         node: &Node,
-        operator: bool,
+        ceased: bool,
         newest: Option<&List>,
     ) -> Option<List> {
         let serial = cert_serial(&node.terms.text.metadata)?;
@@ -275,9 +276,10 @@ impl Revocations {
             };
             let mut revoked: Vec<Revoked> = Vec::new();
             for one in self.store().revoked_under(&anchor.name).await? {
-                revoked.extend(revoked_of(&one.serial, one.at, one.operator));
+                let ceased = one.operator && has_ceased(&one.reason);
+                revoked.extend(revoked_of(&one.serial, one.at, ceased));
             }
-            revoked.extend(revoked_of(&serial, unix_now(), operator));
+            revoked.extend(revoked_of(&serial, unix_now(), ceased));
             let key = String::from_utf8(delegate.key.to_vec())?;
             let key = Zeroizing::new(key);
             let now = OffsetDateTime::now_utc();
@@ -366,12 +368,19 @@ fn fail(node: &Node, failure: Failure) {
     node.update(|progress| progress.failed(state, failure, unix_now()));
 }
 
-fn revoked_of(serial: &str, at: u64, operator: bool) -> Option<Revoked> {
+/// Whether an operator's reason says that the node was only taken out of use: whatever else it says, its key may be in other hands.
+///
+/// Source: RFC 5280, section 5.3.1.
+fn has_ceased(reason: &str) -> bool {
+    reason.trim() == "cessationOfOperation"
+}
+
+fn revoked_of(serial: &str, at: u64, ceased: bool) -> Option<Revoked> {
     let at = i64::try_from(at).ok()?;
     Some(Revoked {
         serial: BigUint::parse_bytes(serial.as_bytes(), 10)?,
         at: OffsetDateTime::from_unix_timestamp(at).ok()?,
-        failed: !operator,
+        ceased,
     })
 }
 

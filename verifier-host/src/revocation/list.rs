@@ -94,8 +94,8 @@ pub struct Revoked {
     pub serial: BigUint,
     /// When it was revoked.
     pub at: OffsetDateTime,
-    /// Whether its node failed; else an operator revoked it, who needs no such reason.
-    pub failed: bool,
+    /// Whether its node was only taken out of use; else its key may be in other hands.
+    pub ceased: bool,
 }
 
 impl List {
@@ -206,12 +206,12 @@ impl Delegate {
     ) -> Result<List, ListError> {
         let mut listed =
             known.map_or_else(|| Ok(BTreeMap::new()), |known| listed_in(&known.der))?;
-        for Revoked { serial, at, failed } in revoked {
+        for Revoked { serial, at, ceased } in revoked {
             listed.entry(serial.clone()).or_insert_with(|| {
-                let reason = if *failed {
-                    RevocationReason::KeyCompromise
-                } else {
+                let reason = if *ceased {
                     RevocationReason::CessationOfOperation
+                } else {
+                    RevocationReason::KeyCompromise
                 };
                 line(serial, *at, Some(reason))
             });
@@ -333,11 +333,11 @@ pub(crate) mod tests {
         date_time_ymd(2026, 7, 1)
     }
 
-    fn revoked(serial: u32, failed: bool) -> Revoked {
+    fn revoked(serial: u32, ceased: bool) -> Revoked {
         Revoked {
             serial: serial.into(),
             at: now(),
-            failed,
+            ceased,
         }
     }
 
@@ -345,8 +345,8 @@ pub(crate) mod tests {
     fn lists_go_on_from_the_newest_known() {
         let (certificate, key) = delegate(&[KeyUsagePurpose::CrlSign]);
         let delegate = Delegate::parse(&certificate, &key, now()).unwrap();
-        let first = delegate.next(None, &[revoked(2, true)], now()).unwrap();
-        let more = [revoked(2, false), revoked(300, false)];
+        let first = delegate.next(None, &[revoked(2, false)], now()).unwrap();
+        let more = [revoked(2, true), revoked(300, true)];
         let second = delegate.next(Some(&first), &more, now()).unwrap();
 
         let list = read(&second.der).unwrap();

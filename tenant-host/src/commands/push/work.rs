@@ -26,13 +26,27 @@ use crate::trust::Vouched;
 use crate::trust::known::{self, Known};
 use crate::trust::pin::{PinError, Pinned};
 
-/// The group that the verifier has for a node.
-async fn group_of(verifier: &mut Verifier, uuid: &Uuid) -> Result<Option<String>, Failure> {
+/// What the verifier was told of a node's certificate and group; empty if it doesn't say.
+async fn metadata_of(verifier: &mut Verifier, uuid: &Uuid) -> Result<String, Failure> {
     let details = verifier.details(uuid).await?;
     let metadata = details
         .as_ref()
         .and_then(|details| details.get("meta_data"));
-    Ok(metadata.and_then(Value::as_str).and_then(logs::group_in))
+    Ok(metadata
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned())
+}
+
+/// A node that fails is revoked by the certificate that the verifier knows: it must be the one that the payload brings.
+fn check_certificate(known: &str, brought: &str) -> Result<(), RotateError> {
+    let (known, brought) = (logs::serial_in(known), logs::serial_in(brought));
+    match brought {
+        Some(brought) if known != Some(brought) => {
+            Err(RotateError::AnotherCertificate { known, brought })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// How often an upload's progress is looked at.
@@ -132,10 +146,14 @@ impl<'w, 'a> Work<'w, 'a> {
     async fn seal(&mut self) -> Result<Event, Failure> {
         let (job, settings) = (self.job, self.context.settings);
         let (arguments, verifier) = (self.context.arguments, &mut self.context.verifier);
-        let group = match (job.mode, arguments.revocation.group()?) {
-            // It stays what it is: a rotation doesn't add the node anew.
-            (Mode::Rotate, _) => group_of(verifier, &job.uuid).await?,
-            (_, group) => group.map(str::to_owned),
+        // What the verifier knows of the node stays as it is: a rotation doesn't add it anew.
+        let known = match job.mode {
+            Mode::Rotate => Some(metadata_of(verifier, &job.uuid).await?),
+            _ => None,
+        };
+        let group = match (&known, arguments.revocation.group()?) {
+            (Some(known), _) => logs::group_in(known),
+            (None, group) => group.map(str::to_owned),
         };
         if job.mode == Mode::Rotate && !job.ca.join("cacert.crt").exists() {
             // No CA is made for a rotation: a new one's signer would be another than the node pins.
@@ -167,6 +185,9 @@ impl<'w, 'a> Work<'w, 'a> {
         };
         let shared = Arc::clone(settings);
         let load = aside(move || load::prepare(recipe, &shared)).await?;
+        if let Some(known) = &known {
+            check_certificate(known, &load.metadata)?;
+        }
         known::check_or_record(&settings.known_eks, &job.uuid, &found.ek_hash)?;
         self.say(found, &load);
         self.load = Some(load);

@@ -26,6 +26,8 @@ pub struct StoredRevoked {
     pub at: u64,
     /// Whether an operator revoked its node.
     pub operator: bool,
+    /// Why.
+    pub reason: String,
 }
 
 impl Store {
@@ -65,7 +67,7 @@ impl Store {
         anchor: &AnchorName,
     ) -> Result<Vec<StoredRevoked>, StoreError> {
         let rows = sqlx::query(
-            "SELECT cert_serial, at, operator FROM revocations JOIN revocation_logs USING (log_id)
+            "SELECT cert_serial, at, operator, reason FROM revocations JOIN revocation_logs USING (log_id)
                 WHERE anchor = ? AND cert_serial IS NOT NULL ORDER BY at",
         )
         .bind(anchor.as_str())
@@ -76,6 +78,7 @@ impl Store {
                 serial: row.try_get("cert_serial")?,
                 at: number(row, "at")?,
                 operator: row.try_get("operator")?,
+                reason: row.try_get("reason")?,
             })
         };
         rows.iter().map(one).collect()
