@@ -116,7 +116,8 @@ pub(crate) fn has_the_secret(boot: &mut Boot) -> Result {
 
 /// Wants no byte of a payload in the guest.
 pub(crate) fn has_nothing(boot: &mut Boot) -> Result {
-    let found = boot.does("find /root /run/keyhalf /tmp -type f 2>/dev/null || true")?;
+    // The agent's journal of revocations is begun before there is anything to note.
+    let found = boot.does("find /root /run/keyhalf /tmp -type f -size +0c 2>/dev/null || true")?;
     assert_eq!(found, "");
     Ok(())
 }

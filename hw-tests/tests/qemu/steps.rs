@@ -47,7 +47,10 @@ pub(crate) fn has_the_secret(boot: &mut Boot) -> Result {
 
 /// Wants no byte of a payload in the guest.
 pub(crate) fn has_nothing(boot: &mut Boot) -> Result {
-    let found = boot.does("ls -A /root /var/lib/keylime/secure")?;
-    assert_eq!(found.trim(), "/root:\n\n/var/lib/keylime/secure:");
+    // What it hears of revocations, its own maybe, is kept there.
+    let files = "find /root /var/lib/keylime/secure -type f ! -path '*/secure/revocations/*'";
+    assert_eq!(boot.does(files)?, "");
+    let secret = format!("grep -rl {SECRET} /var/lib/keylime/secure || true");
+    assert_eq!(boot.does(&secret)?, "");
     Ok(())
 }
