@@ -56,24 +56,29 @@ pub fn peer(node: &Node, log: &Log, status: AttestationStatus) -> Option<told::P
     })
 }
 
-/// What came of one entry at a node; none if it has another log. `stored` is JSON of how the actions went.
+/// How far a node is with one entry; none if it has another log. How its actions went is to be [told](tell).
 #[must_use]
 pub fn outcome(
     node: &Node,
     (log, number): (&Log, u64),
     status: AttestationStatus,
-    stored: Option<&String>,
 ) -> Option<told::PeerOutcome> {
     node.peer.as_ref().filter(|peer| peer.log.id == log.id)?;
     let (state, _) = state(node, number, status)?;
-    let ended = stored.and_then(|json| serde_json::from_str::<Ended>(json).ok());
-    let Ended { actions, more } = ended.unwrap_or_default();
+    let Ended { actions, more } = Ended::default();
     Some(told::PeerOutcome {
         agent_id: node.id.to_string(),
         state,
         actions,
         more,
     })
+}
+
+/// Tells how a node's actions went, by the JSON that is kept of it.
+pub fn tell(outcome: &mut told::PeerOutcome, stored: Option<&String>) {
+    let ended = stored.and_then(|json| serde_json::from_str::<Ended>(json).ok());
+    let Ended { actions, more } = ended.unwrap_or_default();
+    (outcome.actions, outcome.more) = (actions, more);
 }
 
 /// Where a node stands with an entry of its log, and why it doesn't go on. One that calls by itself is unreachable while it is

@@ -97,16 +97,20 @@ async fn entry(
     let number = number.parse().map_err(|_| missing())?;
     let entry = store.entry(&log.id, number).await.map_err(internal)?;
     let entry = entry.ok_or_else(missing)?;
-    let outcomes = store.outcomes(&log.id, number).await.map_err(internal)?;
     let nodes = api.rounds.list();
     let peer = |node: &Arc<crate::rounds::node::Node>| {
         let attests = attestation_status(node, &api.rounds);
-        let stored = outcomes.get(node.id.as_str());
-        status::outcome(node, (&log, number), attests, stored)
+        status::outcome(node, (&log, number), attests)
     };
+    let mut peers: Vec<_> = nodes.iter().filter_map(peer).collect();
+    // Read after that: whoever is seen to have acted has said how, and that is in the database first.
+    let outcomes = store.outcomes(&log.id, number).await.map_err(internal)?;
+    for peer in &mut peers {
+        status::tell(peer, outcomes.get(&peer.agent_id));
+    }
     Ok(success(EntryOutcomes {
         entry: status::entry(entry),
-        peers: nodes.iter().filter_map(peer).collect(),
+        peers,
     }))
 }
 
