@@ -140,11 +140,15 @@ find_nginx() {
     if [ ! -x "$home/usr/sbin/nginx" ] && ! PATH=$PATH:/usr/sbin command -v nginx >/dev/null; then
         say "== unpacking nginx"
         mkdir -p "$home"
-        (cd "$home" && apt-get download -qq nginx) >&2 && dpkg-deb -x "$home"/nginx_*.deb "$home" ||
+        # Lists that are missing or old name a package that the archive hasn't.
+        download_nginx "$home" || { [ "$(id -u)" = 0 ] && apt-get update -qq >&2 && download_nginx "$home"; } ||
             die "nginx is missing, and the package archive hasn't it"
+        dpkg-deb -x "$home"/nginx_*.deb "$home" || die "nginx can't be unpacked"
     fi
     export PATH=$home/usr/sbin:$PATH:/usr/sbin
 }
+
+download_nginx() { (cd "$1" && apt-get download -qq nginx) >&2; }
 
 # The kernel's package: linux-image-cloud-amd64 depends on it.
 kernel_package() {
