@@ -7,6 +7,7 @@
 //!
 //! The rules stand in `agent-core/docs/revocation.md`.
 
+mod actions;
 mod answers;
 mod entry;
 mod head;
@@ -16,6 +17,10 @@ mod notice;
 mod outcome;
 
 pub use crate::wire::text::LogId;
+pub use actions::{
+    ACTION_LIST_FILE, ACTION_PREFIX, ACTION_QUOTES, ACTION_SEPARATORS, ActionNameError,
+    MAX_ACTION_LIST_BYTES, MAX_ACTION_NAME_BYTES, MAX_ACTIONS, check_action_name, listed_actions,
+};
 pub use answers::{
     Delivered, MAX_ENTRIES_BYTES, write_entries_path, write_outcomes_body, write_outcomes_path,
 };

@@ -20,7 +20,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use agent_core::revocation::Kind;
+use agent_core::revocation::{ACTION_LIST_FILE, Kind};
 use rustix::fs::{Mode, chmod};
 
 use crate::crl::ListRules;
@@ -28,7 +28,7 @@ use crate::job::{End, Ended, Identity, Interpreter, Job, JobError, OutputPolicy,
 pub use find::FindError;
 use find::{Found, Places};
 use list::Entry;
-pub use list::{LIST_FILE, ListError, MAX_ACTIONS, MAX_LIST_BYTES};
+pub use list::ListError;
 use message::MessageFile;
 pub use update_crl::UPDATE_CRL;
 
@@ -119,7 +119,8 @@ impl Actions<'_> {
     /// it came to the last one: once `cancel` is set, or there is no time left, no other one is begun.
     ///
     /// # Cost
-    /// Blocks for as long as they run: at most [`MAX_ACTIONS`] times the time limit and the little that ending one takes.
+    /// Blocks for as long as they run: at most [`MAX_ACTIONS`](agent_core::revocation::MAX_ACTIONS) times the time limit and the
+    /// little that ending one takes.
     pub fn carry_out(
         &self,
         notice: &Notice<'_>,
@@ -182,7 +183,8 @@ impl Actions<'_> {
         let mut wanted = list::wanted(&self.rules.configured, payload);
         wanted.retain(|entry| {
             let is_list = notice.kind == Some(Kind::Crl);
-            let is_about_lists = entry.text.starts_with(LIST_ACTIONS) || entry.text == LIST_FILE;
+            let is_about_lists =
+                entry.text.starts_with(LIST_ACTIONS) || entry.text == ACTION_LIST_FILE;
             // The built-in one has its own place.
             (is_about_lists || !is_list) && entry.text != UPDATE_CRL
         });

@@ -5,8 +5,6 @@
 #[cfg(feature = "pull")]
 mod certificate;
 #[cfg(feature = "pull")]
-mod der;
-#[cfg(feature = "pull")]
 mod signer;
 #[cfg(all(test, feature = "pull"))]
 mod with_x509_cert;

@@ -15,8 +15,8 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::der::{self, element, explicit, implicit};
 use super::signer::TlsSigner;
+use crate::der::{self, element, explicit, implicit};
 use crate::pem;
 
 /// The key and the certificate that the agent shows as a TLS server.

@@ -3,43 +3,31 @@
 //! Keylime's agents read the list alone; ours take `local_action_*` without one too. Both look for a name as it stands, then with
 //! `.py`, among the actions that are installed and in the payload.
 
+use agent_core::revocation::{
+    ACTION_LIST_FILE, ACTION_PREFIX, ACTION_QUOTES, ACTION_SEPARATORS, MAX_ACTION_LIST_BYTES,
+    MAX_ACTIONS, check_action_name, listed_actions,
+};
 use zeroize::Zeroizing;
 
 use super::{Entry, EntryKind, SealError};
 
-/// The list's name in a payload.
-const LIST: &str = "action_list";
-
-/// How actions of a payload are called.
-///
-/// Source: Keylime's documentation of revocation actions.
-const PREFIX: &str = "local_action_";
-
-/// The largest list that agents read.
-const MAX_LIST_BYTES: u64 = 16 * 1024;
-
-/// The most actions that agents run.
-const MAX_ACTIONS: usize = 64;
-
 const PYTHON: &str = ".py";
-const QUOTES: [char; 2] = ['"', '\''];
-const SEPARATORS: [char; 5] = [',', ' ', '\t', '\n', '\r'];
 
 /// Checks the payload's list, or writes one if there are actions and no list. Returns what has to be said.
 ///
 /// # Errors
 /// [`SealError::Action`]: a name that no agent runs, or an action that isn't there; [`SealError::ActionList`].
 pub fn complete(included: &mut Vec<Entry>) -> Result<Vec<String>, SealError> {
-    let Some(list) = included.iter().find(|entry| entry.name == LIST) else {
+    let Some(list) = included.iter().find(|entry| entry.name == ACTION_LIST_FILE) else {
         let list = written(included)?;
         included.extend(list);
         return Ok(Vec::new());
     };
-    let text = list.kind.text(MAX_LIST_BYTES)?;
+    let text = list.kind.text(MAX_ACTION_LIST_BYTES as u64)?;
     let text = text.ok_or(SealError::ActionList {
         problem: "isn't a text file of at most 16 KiB",
     })?;
-    let names: Vec<&str> = names(&text).collect();
+    let names: Vec<&str> = listed_actions(&text).collect();
     check_count(names.len())?;
     let mut warnings = Vec::new();
     for name in names {
@@ -47,7 +35,7 @@ pub fn complete(included: &mut Vec<Entry>) -> Result<Vec<String>, SealError> {
         if is_there(included, name) {
             continue;
         }
-        if name.starts_with(PREFIX) {
+        if name.starts_with(ACTION_PREFIX) {
             return Err(action(
                 name,
                 "isn't among the included files, and action_list names it",
@@ -63,7 +51,7 @@ pub fn complete(included: &mut Vec<Entry>) -> Result<Vec<String>, SealError> {
 /// A list of the actions that are there.
 fn written(included: &[Entry]) -> Result<Option<Entry>, SealError> {
     let is_action = |entry: &&Entry| {
-        entry.name.starts_with(PREFIX)
+        entry.name.starts_with(ACTION_PREFIX)
             && !entry.name.contains('/')
             && !matches!(entry.kind, EntryKind::Directory)
     };
@@ -71,16 +59,19 @@ fn written(included: &[Entry]) -> Result<Option<Entry>, SealError> {
     for entry in included.iter().filter(is_action) {
         let name = entry.name.as_str();
         check_name(name)?;
-        if name.contains(SEPARATORS) || name.contains(QUOTES) || name.contains(['[', ']']) {
+        if name.contains(ACTION_SEPARATORS)
+            || name.contains(ACTION_QUOTES)
+            || name.contains(['[', ']'])
+        {
             return Err(action(
                 name,
                 "can't stand in a list: it has a blank, a comma, a quote or a bracket in its name",
             ));
         }
         // Without the ending, as Keylime's documentation writes it, unless that is another file.
-        let short = name
-            .strip_suffix(PYTHON)
-            .filter(|short| *short != PREFIX && !included.iter().any(|entry| entry.name == *short));
+        let short = name.strip_suffix(PYTHON).filter(|short| {
+            *short != ACTION_PREFIX && !included.iter().any(|entry| entry.name == *short)
+        });
         names.push(short.unwrap_or(name).to_owned());
     }
     if names.is_empty() {
@@ -89,40 +80,14 @@ fn written(included: &[Entry]) -> Result<Option<Entry>, SealError> {
     check_count(names.len())?;
     names.sort_unstable();
     Ok(Some(Entry {
-        name: LIST.to_owned(),
+        name: ACTION_LIST_FILE.to_owned(),
         mode: 0o644,
         kind: EntryKind::File(Zeroizing::new(names.join(",").into_bytes())),
     }))
 }
 
-/// The names in a list: commas, blanks and line ends between them, brackets around the whole, quotes around a name.
-fn names(list: &str) -> impl Iterator<Item = &str> {
-    let list = list.trim().trim_matches(QUOTES).trim();
-    let inside = list
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
-    inside
-        .unwrap_or(list)
-        .split(SEPARATORS)
-        .map(|name| name.trim_matches(QUOTES))
-        .filter(|name| !name.is_empty())
-}
-
-/// One plain component of a path, so that it can't lead out of a directory, and no option.
 fn check_name(name: &str) -> Result<(), SealError> {
-    if name.contains('/') {
-        return Err(action(
-            name,
-            "has a `/` in its name: actions lie beside action_list, in no directory",
-        ));
-    }
-    if name.starts_with(['.', '-']) || name.contains('\0') {
-        return Err(action(
-            name,
-            "is no name that agents run: it starts with `.` or `-`",
-        ));
-    }
-    Ok(())
+    check_action_name(name).map_err(|error| action(name, error.text()))
 }
 
 fn check_count(count: usize) -> Result<(), SealError> {
@@ -162,50 +127,6 @@ mod tests {
         }
     }
 
-    /// The rows of the agent's test of this name.
-    #[test]
-    fn action_list_grammar() {
-        let rows: [(&str, &[&str]); 22] = [
-            ("", &[]),
-            (" \t\r\n,, ", &[]),
-            ("a", &["a"]),
-            ("a,b", &["a", "b"]),
-            ("a, b ,c", &["a", "b", "c"]),
-            ("a b\tc", &["a", "b", "c"]),
-            ("a\nb\n", &["a", "b"]),
-            ("a\r\nb\r\n", &["a", "b"]),
-            ("[a, b]", &["a", "b"]),
-            (" [ a,\n  b ]\n", &["a", "b"]),
-            ("[]", &[]),
-            ("\"a,b\"", &["a", "b"]),
-            ("[\"a\", 'b']", &["a", "b"]),
-            ("\"a\", \"b\"", &["a", "b"]),
-            ("\"[a, b]\"", &["a", "b"]),
-            ("\"\"", &[]),
-            ("b a", &["b", "a"]),
-            (
-                "local_action_rm_ssh.py rm_ssh",
-                &["local_action_rm_ssh.py", "rm_ssh"],
-            ),
-            ("*.py $HOME ~", &["*.py", "$HOME", "~"]),
-            ("[a", &["[a"]),
-            ("é", &["é"]),
-            (
-                "a,../x,/x,.,..,.x,-x,x/,b",
-                &["a", "!../x", "!/x", "!.", "!..", "!.x", "!-x", "!x/", "b"],
-            ),
-        ];
-        for (list, want) in rows {
-            let found: Vec<String> = names(list)
-                .map(|name| match check_name(name) {
-                    Ok(()) => name.to_owned(),
-                    Err(_) => format!("!{name}"),
-                })
-                .collect();
-            assert_eq!(found, want, "{list:?}");
-        }
-    }
-
     #[test]
     fn a_list_is_written_for_the_actions_that_are_there() {
         let rows: [(&str, &[&str], Option<&str>); 6] = [
@@ -227,7 +148,7 @@ mod tests {
         for (name, files, wanted) in rows {
             let mut included: Vec<Entry> = files.iter().map(|name| file(name, "")).collect();
             assert!(complete(&mut included).unwrap().is_empty(), "{name}");
-            let list = included.iter().find(|entry| entry.name == LIST);
+            let list = included.iter().find(|entry| entry.name == ACTION_LIST_FILE);
             let text = list.map(|list| list.kind.text(100).unwrap().unwrap().to_string());
             assert_eq!(text.as_deref(), wanted, "{name}");
             // What was written reads as it was meant.
@@ -278,7 +199,7 @@ mod tests {
                     kind: EntryKind::Directory,
                     ..file("local_action_d", "")
                 },
-                file(LIST, list),
+                file(ACTION_LIST_FILE, list),
             ];
             let result = complete(&mut included);
             assert!(wanted(&result), "{name}: {result:?}");
@@ -286,7 +207,7 @@ mod tests {
         }
         let many: String = (0..65).map(|number| format!("a{number} ")).collect();
         for list in [many, "a".repeat(20_000)] {
-            let result = complete(&mut vec![file(LIST, &list)]);
+            let result = complete(&mut vec![file(ACTION_LIST_FILE, &list)]);
             assert!(matches!(result, Err(SealError::ActionList { .. })));
         }
     }

@@ -1,38 +1,21 @@
-//! DER as far as one certificate takes it: an element is its tag, its length and what is in it.
-//!
-//! Source: ITU-T X.690 sections 8.1 and 10.1.
+//! Writing: what the agent's own certificate takes beside what is read.
 
-/// INTEGER.
-pub(super) const INTEGER: u8 = 0x02;
-/// BIT STRING.
-pub(super) const BIT_STRING: u8 = 0x03;
-/// OCTET STRING.
-pub(super) const OCTET_STRING: u8 = 0x04;
-/// OBJECT IDENTIFIER.
-pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
 /// UTF8String.
-pub(super) const UTF8_STRING: u8 = 0x0C;
+pub(crate) const UTF8_STRING: u8 = 0x0C;
 /// UTCTime.
-pub(super) const UTC_TIME: u8 = 0x17;
+pub(crate) const UTC_TIME: u8 = 0x17;
 /// GeneralizedTime.
-pub(super) const GENERALIZED_TIME: u8 = 0x18;
-/// SEQUENCE.
-pub(super) const SEQUENCE: u8 = 0x30;
+pub(crate) const GENERALIZED_TIME: u8 = 0x18;
 /// SET.
-pub(super) const SET: u8 = 0x31;
+pub(crate) const SET: u8 = 0x31;
 
 /// `[number]` of a structure's own that replaces the tag of a text or of bytes.
-pub(super) const fn implicit(number: u8) -> u8 {
+pub(crate) const fn implicit(number: u8) -> u8 {
     0x80 | number
 }
 
-/// `[number]` of a structure's own around another element.
-pub(super) const fn explicit(number: u8) -> u8 {
-    0xA0 | number
-}
-
 /// An element with these bytes in it, one after the other.
-pub(super) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let contents = parts.concat();
     let mut element = vec![tag];
     match u8::try_from(contents.len()) {
@@ -51,6 +34,7 @@ pub(super) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::OCTET_STRING;
     use super::*;
 
     #[test]
