@@ -78,7 +78,11 @@ pub async fn run(
         Command::VerifierList => status::verifier_list(&mut context()?).await,
         Command::RegistrarList => status::registrar_list(&mut context()?).await,
         Command::BulkInfo => status::bulk(&mut context()?).await,
-        Command::Revoke => revocations::revoke(&mut context()?).await,
+        Command::Revoke => {
+            // Asked for before anything that a server or a file could be at fault for.
+            let reason = arguments.revocation.reason()?;
+            revocations::revoke(&mut context()?, reason).await
+        }
         Command::Revocations => revocations::show(&mut context()?).await,
         Command::Policy(action, kind) => policies::run(&mut context()?, action, kind).await,
     }

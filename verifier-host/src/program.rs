@@ -33,6 +33,11 @@ pub enum RunError {
     /// The certificates in `cv_ca`.
     #[error(transparent)]
     Pki(#[from] PkiError),
+    /// The authorities of the webhook's server.
+    #[error(
+        "webhook_ca {0}; name a file of certificates in PEM (--webhook-ca), or none for the CA of cv_ca"
+    )]
+    WebhookCa(PkiError),
     /// The nodes of the database.
     #[error(transparent)]
     Rounds(Box<ChangeError>),
@@ -132,13 +137,15 @@ async fn serve(config: &Config) -> Result<(), RunError> {
 }
 
 /// Who is told of revocations.
-fn notifications(config: &Config, authority: &Authority) -> Result<Notifications, PkiError> {
+fn notifications(config: &Config, authority: &Authority) -> Result<Notifications, RunError> {
     let webhook = match &config.webhook {
         None => None,
         Some(url) => {
             let trust = match &config.webhook_ca {
                 None => authority.server_trust(),
-                Some(path) => ServerTrust::Ca(read_certificates(path)?),
+                Some(path) => {
+                    ServerTrust::Ca(read_certificates(path).map_err(RunError::WebhookCa)?)
+                }
             };
             Some(Hook::new(url.clone(), authority.client_config(&trust)?))
         }

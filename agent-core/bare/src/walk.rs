@@ -99,6 +99,7 @@ pub const STEPS: &[Step] = &[
             world.post("/v2.6/notifications/revocation", 400)
         },
     ),
+    step("listed_actions, check_action_name", revocations::list),
     step("LogHead::read, Ledger::land", revocations::land),
     step(
         "serve_one: POST notifications/revocation, entries",

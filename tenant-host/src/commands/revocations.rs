@@ -30,8 +30,7 @@ use tally::Tally;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// `revoke`: the node's certificate if its CA is at hand, then the node.
-pub(super) async fn revoke(context: &mut Context<'_>) -> Result<Report, Failure> {
-    let reason = context.arguments.revocation.reason()?.to_owned();
+pub(super) async fn revoke(context: &mut Context<'_>, reason: &str) -> Result<Report, Failure> {
     let mut stop = Stop::listen()?;
     let uuid = context.uuid().await?;
     // What the verifier doesn't take is found out before the CA is changed.
@@ -41,12 +40,12 @@ pub(super) async fn revoke(context: &mut Context<'_>) -> Result<Report, Failure>
     let settings = context.settings;
     let ca = context.arguments.ca(settings.keylime_dir.join("ca"));
     let list = match &ca {
-        Some(ca) => Some(revoke_certificate(context, ca, &uuid, &reason).await?),
+        Some(ca) => Some(revoke_certificate(context, ca, &uuid, reason).await?),
         None => None,
     };
     let body = Revoke {
         agent_id: uuid.to_string(),
-        reason,
+        reason: reason.to_owned(),
         crl: list.as_ref().map(|list| BASE64.encode(&list.der)),
     };
     let made = match post(context, &uuid, &body).await {

@@ -2,8 +2,8 @@
 
 use agent_core::outbound::{CaughtUp, Moment};
 use agent_core::revocation::{
-    Act, Delivered, Heard, LogHead, LogId, Message, NoticeError, Taken, hear, write_entries_path,
-    write_outcomes_body, write_outcomes_path,
+    Act, Delivered, Heard, LogHead, LogId, Message, NoticeError, Taken, check_action_name, hear,
+    listed_actions, write_entries_path, write_outcomes_body, write_outcomes_path,
 };
 use agent_core::secret::Secret;
 use agent_core::wire::text::Uuid;
@@ -48,6 +48,20 @@ pub fn land(world: &mut World<'_>) -> Option<()> {
     })?;
     let standing = world.node.standing(None);
     let is_right = before && standing.log_id == Some(head.log_id) && standing.wanted == 1;
+    is_right.then_some(())
+}
+
+/// A list of actions, as an agent reads the payload's.
+pub fn list(world: &mut World<'_>) -> Option<()> {
+    let names = ["a.py", "../b", ".c"];
+    let is_right = listed_actions("[\"a.py\", ../b\n.c]").eq(names);
+    for (name, is_action) in names.into_iter().zip([true, false, false]) {
+        match check_action_name(name) {
+            Ok(()) if is_action => {}
+            Err(error) if !is_action => put(&mut world.body, error)?,
+            _ => return None,
+        }
+    }
     is_right.then_some(())
 }
 
