@@ -7,23 +7,13 @@ use std::process::Command;
 use hw_tests::Result;
 use hw_tests::node::Node;
 use hw_tests::process::{LIMIT, until};
-use hw_tests::servers::Verifier;
-use hw_tests::site::story;
-use hw_tests::tenant::Tenant;
 
-use crate::peers::{added, entries, fail, noted, noting, outcomes, wait_until_heard};
+use crate::peers::{between, entries, fail, noted, outcomes, wait_until_heard};
 
 /// The operator revokes: the tenant's own list travels in the entry.
 #[test]
 fn revoked_certificate_is_refused_on_every_peer() {
-    story(|site| {
-        let verifier = Verifier::start(site)?;
-        let tenant = Tenant::beside(&verifier)?;
-        noting(&tenant)?;
-        let (bad, peer) = (
-            added(&verifier, &tenant, &[])?,
-            added(&verifier, &tenant, &[])?,
-        );
+    between(|verifier, tenant, bad, peer| {
         let certificate = certificate_of(&bad)?;
         assert!(openssl_believes(&peer, &certificate)?);
         let words = [
@@ -37,7 +27,7 @@ fn revoked_certificate_is_refused_on_every_peer() {
             "myca",
         ];
         tenant.does(&words)?;
-        let actions = outcomes(&verifier, 1, &peer.uuid()?)?;
+        let actions = outcomes(verifier, 1, &peer.uuid()?)?;
         assert_eq!(actions[0]["name"], "update-crl", "{actions:?}");
         assert_eq!(actions[0]["exit_code"], 0, "{actions:?}");
         assert!(!openssl_believes(&peer, &certificate)?);
@@ -54,20 +44,13 @@ fn revoked_certificate_is_refused_on_every_peer() {
 /// a revocation.
 #[test]
 fn list_follows_when_the_tenant_signs_it() {
-    story(|site| {
-        let verifier = Verifier::start(site)?;
-        let tenant = Tenant::beside(&verifier)?;
-        noting(&tenant)?;
-        let (bad, peer) = (
-            added(&verifier, &tenant, &[])?,
-            added(&verifier, &tenant, &[])?,
-        );
+    between(|verifier, tenant, bad, peer| {
         let certificate = certificate_of(&bad)?;
         fail(&bad)?;
         wait_until_heard(&peer, &[noted(1, &bad)?])?;
         assert!(openssl_believes(&peer, &certificate)?);
         tenant.does(&["ca", "crl", "--cert", "myca"])?;
-        let actions = outcomes(&verifier, 2, &peer.uuid()?)?;
+        let actions = outcomes(verifier, 2, &peer.uuid()?)?;
         assert_eq!(actions.len(), 1, "{actions:?}");
         assert_eq!(actions[0]["name"], "update-crl", "{actions:?}");
         assert!(!openssl_believes(&peer, &certificate)?);
@@ -78,17 +61,10 @@ fn list_follows_when_the_tenant_signs_it() {
 /// With a delegate the verifier signs at once.
 #[test]
 fn delegate_signs_at_once() {
-    story(|site| {
-        let verifier = Verifier::start(site)?;
-        let tenant = Tenant::beside(&verifier)?;
-        noting(&tenant)?;
-        let (bad, peer) = (
-            added(&verifier, &tenant, &[])?,
-            added(&verifier, &tenant, &[])?,
-        );
+    between(|verifier, tenant, bad, peer| {
         tenant.does(&["ca", "delegate-crl", "--cert", "myca"])?;
         fail(&bad)?;
-        let actions = outcomes(&verifier, 1, &peer.uuid()?)?;
+        let actions = outcomes(verifier, 1, &peer.uuid()?)?;
         assert_eq!(actions[0]["name"], "update-crl", "{actions:?}");
         assert_eq!(actions[0]["exit_code"], 0, "{actions:?}");
         let text = openssl(&[
@@ -101,7 +77,7 @@ fn delegate_signs_at_once() {
             path(&peer.unzipped("cacrl.der"))?,
         ])?;
         assert!(text.contains("Serial Number"), "{text}");
-        assert_eq!(entries(&verifier)?.len(), 1);
+        assert_eq!(entries(verifier)?.len(), 1);
         Ok(())
     });
 }

@@ -13,7 +13,7 @@ use hw_tests::tenant::Tenant;
 use serde_json::{Value, json};
 
 use crate::peers::{
-    add, added, entries, fail, heard, log_id, noted, noting, outcomes, revoke, state,
+    add, added, between, entries, fail, heard, log_id, noted, noting, outcomes, revoke, state,
     wait_until_heard, wire,
 };
 
@@ -21,20 +21,13 @@ const NOTIFICATIONS: &str = "/v2.6/notifications/revocation";
 
 #[test]
 fn revocation_replay_is_refused() {
-    story(|site| {
-        let verifier = Verifier::start(site)?;
-        let tenant = Tenant::beside(&verifier)?;
-        noting(&tenant)?;
-        let (bad, peer) = (
-            added(&verifier, &tenant, &[])?,
-            added(&verifier, &tenant, &[])?,
-        );
+    between(|verifier, _, bad, peer| {
         fail(&bad)?;
         let once = [noted(1, &bad)?];
         wait_until_heard(&peer, &once)?;
-        outcomes(&verifier, 1, &peer.uuid()?)?;
+        outcomes(verifier, 1, &peer.uuid()?)?;
 
-        let entry = wire(&entries(&verifier)?[0]);
+        let entry = wire(&entries(verifier)?[0]);
         let client = verifier.client_of(&peer)?;
         for _ in 0..3 {
             let answer = client
@@ -46,26 +39,19 @@ fn revocation_replay_is_refused() {
             );
         }
         // The next entry is acted on after those: had one of them been, it would stand before it.
-        revoke(&verifier, &bad.uuid()?, "said again")?;
+        revoke(verifier, &bad.uuid()?, "said again")?;
         wait_until_heard(&peer, &[noted(1, &bad)?, noted(2, &bad)?])
     });
 }
 
 #[test]
 fn tampered_is_refused_loudly() {
-    story(|site| {
-        let verifier = Verifier::start(site)?;
-        let tenant = Tenant::beside(&verifier)?;
-        noting(&tenant)?;
-        let (bad, peer) = (
-            added(&verifier, &tenant, &[])?,
-            added(&verifier, &tenant, &[])?,
-        );
+    between(|verifier, _, bad, peer| {
         fail(&bad)?;
         wait_until_heard(&peer, &[noted(1, &bad)?])?;
-        outcomes(&verifier, 1, &peer.uuid()?)?;
+        outcomes(verifier, 1, &peer.uuid()?)?;
 
-        let entry = entries(&verifier)?[0].clone();
+        let entry = entries(verifier)?[0].clone();
         let msg = entry["msg"].as_str().unwrap_or_default();
         let client = verifier.client_of(&peer)?;
         let lies = [
@@ -85,22 +71,15 @@ fn tampered_is_refused_loudly() {
             assert_eq!(reply.status, 400, "{name}: {}", reply.body);
             peer.log()?.wait_from(before, "refused")?;
         }
-        revoke(&verifier, &bad.uuid()?, "said again")?;
+        revoke(verifier, &bad.uuid()?, "said again")?;
         wait_until_heard(&peer, &[noted(1, &bad)?, noted(2, &bad)?])
     });
 }
 
 #[test]
 fn revocation_after_restart() {
-    story(|site| {
-        let verifier = Verifier::start(site)?;
-        let tenant = Tenant::beside(&verifier)?;
-        noting(&tenant)?;
-        let (bad, mut peer) = (
-            added(&verifier, &tenant, &[])?,
-            added(&verifier, &tenant, &[])?,
-        );
-        revoke(&verifier, &bad.uuid()?, "before the restart")?;
+    between(|verifier, _, bad, mut peer| {
+        revoke(verifier, &bad.uuid()?, "before the restart")?;
         wait_until_heard(&peer, &[noted(1, &bad)?])?;
         for is_killed in [true, false] {
             if is_killed {
@@ -110,7 +89,7 @@ fn revocation_after_restart() {
             }
             peer.start_agent()?;
         }
-        revoke(&verifier, &bad.uuid()?, "after the restart")?;
+        revoke(verifier, &bad.uuid()?, "after the restart")?;
         wait_until_heard(&peer, &[noted(1, &bad)?, noted(2, &bad)?])
     });
 }
@@ -151,14 +130,7 @@ fn offline_peer_catches_up() {
 
 #[test]
 fn offline_node_revokes_nobody() {
-    story(|site| {
-        let verifier = Verifier::start(site)?;
-        let tenant = Tenant::beside(&verifier)?;
-        noting(&tenant)?;
-        let (mut off, peer) = (
-            added(&verifier, &tenant, &[])?,
-            added(&verifier, &tenant, &[])?,
-        );
+    between(|verifier, tenant, mut off, peer| {
         let uuid = off.uuid()?;
         off.stop_agent()?;
         let client = verifier.client()?;
@@ -170,7 +142,7 @@ fn offline_node_revokes_nobody() {
                 .ok()?;
             (shown["attestation_status"] == "TIMEOUT").then_some(())
         })?;
-        assert!(entries(&verifier)?.is_empty());
+        assert!(entries(verifier)?.is_empty());
         assert!(heard(&peer).is_empty());
         // An operator can.
         tenant.does(&[
@@ -183,7 +155,7 @@ fn offline_node_revokes_nobody() {
         ])?;
         wait_until_heard(&peer, &[noted_of(1, &uuid)])?;
         let entry: Value =
-            serde_json::from_str(entries(&verifier)?[0]["msg"].as_str().unwrap_or_default())?;
+            serde_json::from_str(entries(verifier)?[0]["msg"].as_str().unwrap_or_default())?;
         assert_eq!(entry["reason"], "stolen from the rack");
         assert_eq!(entry["type"], "revocation");
         Ok(())
@@ -296,6 +268,37 @@ fn log_is_a_chain() {
             previous = hw_tests::byhand::sha256_hex(msg.as_bytes());
         }
         Ok(())
+    });
+}
+
+/// An entry that comes before its turn isn't acted on: those before it are fetched, by whoever sent it.
+#[test]
+fn gap_is_noticed_and_filled() {
+    story(|site| {
+        let mut verifier = Verifier::start(site)?;
+        let tenant = Tenant::beside(&verifier)?;
+        noting(&tenant)?;
+        let bad = added(&verifier, &tenant, &[])?;
+        let mut peer = added(&verifier, &tenant, &[])?;
+        peer.stop_agent()?;
+        let mut all = Vec::new();
+        for number in 1..=3 {
+            revoke(&verifier, &bad.uuid()?, "again and again")?;
+            all.push(noted(number, &bad)?);
+        }
+        let third = wire(&entries(&verifier)?[2]);
+        let client = verifier.client_of(&peer)?;
+        verifier.kill()?;
+        peer.start_agent()?;
+        let answer = client
+            .send("POST", NOTIFICATIONS, Some(&third))?
+            .results()?;
+        assert_eq!(
+            (&answer["position"], &answer["wanted"]),
+            (&json!(0), &json!(1))
+        );
+        verifier.start_again()?;
+        wait_until_heard(&peer, &all)
     });
 }
 

@@ -6,7 +6,7 @@ use hw_tests::site::story;
 use hw_tests::tenant::Tenant;
 use serde_json::Value;
 
-use crate::peers::{added, fail, heard, noted, noting, outcomes, wait_until_heard};
+use crate::peers::{added, between, fail, heard, noted, noting, outcomes, wait_until_heard};
 
 #[test]
 fn status_shows_who_has_acted_and_who_has_not() {
@@ -49,14 +49,7 @@ fn status_shows_who_has_acted_and_who_has_not() {
 
 #[test]
 fn operator_revokes_a_node_and_waits() {
-    story(|site| {
-        let verifier = Verifier::start(site)?;
-        let tenant = Tenant::beside(&verifier)?;
-        noting(&tenant)?;
-        let (bad, peer) = (
-            added(&verifier, &tenant, &[])?,
-            added(&verifier, &tenant, &[])?,
-        );
+    between(|_, tenant, bad, peer| {
         let uuid = bad.uuid()?;
         let told = tenant.does(&[
             "-c", "revoke", "-u", &uuid, "--reason", "sold", "--wait", "30",

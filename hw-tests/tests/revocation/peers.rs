@@ -8,7 +8,8 @@ use hw_tests::day::untouched_23;
 use hw_tests::node::Node;
 use hw_tests::payload;
 use hw_tests::process::{LIMIT, until};
-use hw_tests::servers::Verifier;
+use hw_tests::servers::{Servers, Verifier};
+use hw_tests::site::story;
 use hw_tests::swtpm::Swtpm;
 use hw_tests::tenant::{Tenant, Told};
 use serde_json::Value;
@@ -31,19 +32,31 @@ pub(crate) fn noting(tenant: &Tenant<'_>) -> Result {
     payload::script(&folder, "#!/bin/sh\necho ran >> /root/script\n")
 }
 
+/// A story between two nodes of one CA that have the folder [`noting`]: one that is to fail, and one that is to act.
+pub(crate) fn between(
+    tell: impl for<'site> FnOnce(&Verifier<'site>, &Tenant<'_>, Node<'site>, Node<'site>) -> Result,
+) {
+    story(|site| {
+        let verifier = Verifier::start(site)?;
+        let tenant = Tenant::beside(&verifier)?;
+        noting(&tenant)?;
+        let (bad, peer) = (
+            added(&verifier, &tenant, &[])?,
+            added(&verifier, &tenant, &[])?,
+        );
+        tell(&verifier, &tenant, bad, peer)
+    });
+}
+
 /// A node that has registered, and was added with the folder `payload`, by a policy that an untouched PCR 23 satisfies.
 pub(crate) fn added<'site>(
     verifier: &Verifier<'site>,
     tenant: &Tenant<'_>,
     more: &[&str],
 ) -> Result<Node<'site>> {
-    let node = Node::boot(verifier, Swtpm::fresh(site_of(verifier))?)?;
+    let node = Node::boot(verifier, Swtpm::fresh(verifier.site())?)?;
     add(tenant, &node, "payload", more)?;
     Ok(node)
-}
-
-fn site_of<'site>(verifier: &Verifier<'site>) -> &'site hw_tests::site::Site {
-    hw_tests::servers::Servers::site(verifier)
 }
 
 /// Adds a node with a folder.

@@ -3,7 +3,7 @@
 use hw_tests::Result;
 use hw_tests::node::Node;
 use hw_tests::process::{LIMIT, until};
-use hw_tests::servers::Verifier;
+use hw_tests::servers::{Servers, Verifier};
 use hw_tests::site::story;
 use hw_tests::swtpm::Swtpm;
 use hw_tests::tenant::Tenant;
@@ -129,8 +129,7 @@ fn calling<'site>(
     let signer = tenant.work().join("myca/PayloadSigner-cert.crt");
     let signer = signer.to_str().ok_or("a path that is no text")?;
     let options = [&["--tenant-signer", signer], options].concat();
-    let site = hw_tests::servers::Servers::site(verifier);
-    Node::calling(verifier, Swtpm::fresh(site)?, mode, &options)
+    Node::calling(verifier, Swtpm::fresh(verifier.site())?, mode, &options)
 }
 
 fn deposit(tenant: &Tenant<'_>, uuid: &str) -> Result {

@@ -51,17 +51,12 @@ fn failed_node_is_kept_out() {
         let network = Network::new()?;
         let verifier = Verifier::start_at(site, network.address()?, &[])?;
         let tenant = Tenant::beside(&verifier)?;
-        make_key(&tenant.work())?;
-        let mut a = Node::install_on(&network, &verifier, &[])?;
-        a.start_agent()?;
-        let owner = a.wait_until_registered()?;
-        payload_of_a(&tenant)?;
-        add(&tenant, &a, "payload-a", &[])?;
+        let a = host_a(&network, &verifier, &tenant)?;
 
         let mut b = Node::install_on(&network, &verifier, &[])?;
         b.start_agent()?;
         b.wait_until_registered()?;
-        payload_of_b(&tenant, &owner)?;
+        payload_of_b(&tenant, &a.uuid()?)?;
         add(&tenant, &b, "payload-b", &[])?;
         let _server = serve_ssh(site, b.machine())?;
         logs_in(&a, &b)?;
@@ -80,12 +75,7 @@ fn failed_node_is_kept_out_after_a_reboot() {
         let network = Network::new()?;
         let verifier = Verifier::start_at(site, network.address()?, &[])?;
         let tenant = Tenant::beside(&verifier)?;
-        make_key(&tenant.work())?;
-        let mut a = Node::install_on(&network, &verifier, &[])?;
-        a.start_agent()?;
-        let owner = a.wait_until_registered()?;
-        payload_of_a(&tenant)?;
-        add(&tenant, &a, "payload-a", &[])?;
+        let a = host_a(&network, &verifier, &tenant)?;
 
         tenant.does(&["-c", "signer", "--cert", "myca"])?;
         let signer = tenant.work().join("myca/PayloadSigner-cert.crt");
@@ -98,7 +88,7 @@ fn failed_node_is_kept_out_after_a_reboot() {
         let mut b = Node::calling_on(&network, &verifier, "push", &options)?;
         b.launch()?;
         let uuid = b.wait_until_registered()?;
-        payload_of_b(&tenant, &owner)?;
+        payload_of_b(&tenant, &a.uuid()?)?;
         let deposit = ["-c", "add", "-u", &uuid, "--push-model", "--cert", "myca"];
         let what = ["--include", "payload-b", "--tpm_policy", ZERO_POLICY];
         tenant.does(&[&deposit[..], &what].concat())?;
@@ -124,6 +114,21 @@ fn failed_node_is_kept_out_after_a_reboot() {
         })?;
         is_refused(&a, &b)
     });
+}
+
+/// A host whose key B lets in.
+fn host_a<'site>(
+    network: &Network,
+    verifier: &Verifier<'site>,
+    tenant: &Tenant<'_>,
+) -> Result<Node<'site>> {
+    make_key(&tenant.work())?;
+    let mut a = Node::install_on(network, verifier, &[])?;
+    a.start_agent()?;
+    a.wait_until_registered()?;
+    payload_of_a(tenant)?;
+    add(tenant, &a, "payload-a", &[])?;
+    Ok(a)
 }
 
 fn make_key(folder: &Path) -> Result {

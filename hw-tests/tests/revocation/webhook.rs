@@ -4,7 +4,7 @@ use std::fs;
 
 use hw_tests::machine::Machine;
 use hw_tests::process::{LIMIT, Program, until};
-use hw_tests::servers::{Servers, Verifier};
+use hw_tests::servers::Verifier;
 use hw_tests::site::{fresh_address, story};
 use hw_tests::tenant::Tenant;
 use serde_json::Value;
@@ -108,7 +108,6 @@ fn serve(
     ]);
     let program = Program::start(command, site.log("webhook"))?;
     program.wait_for("webhook listening")?;
-    let _ = Servers::verifier(verifier);
     Ok((machine, program))
 }
 

@@ -58,11 +58,12 @@ pub(crate) fn ask_twice(question: &str) -> Result<Option<Passphrase>, PromptErro
 fn line(question: &str) -> Result<Zeroizing<String>, PromptError> {
     let open = File::options().read(true).write(true).open("/dev/tty");
     let mut terminal = open.map_err(PromptError::Terminal)?;
-    terminal
-        .write_all(question.as_bytes())
-        .map_err(PromptError::Terminal)?;
     let read = {
+        // Before the question: what is typed as soon as it stands there is neither shown nor thrown away.
         let _quiet = Quiet::new(&terminal).map_err(PromptError::Terminal)?;
+        (&terminal)
+            .write_all(question.as_bytes())
+            .map_err(PromptError::Terminal)?;
         read_line(&terminal)
     };
     // The line end wasn't shown either.
