@@ -2,7 +2,6 @@
 
 use agent_core::tpm::{FakeTpm, Tpm};
 use agent_core::wire::quote::{Digest, HashAlg, MAX_DUMP_BYTES, PcrDump, PcrMask, QuoteWriter};
-use base64::Engine;
 
 use super::save;
 
